@@ -1,0 +1,163 @@
+"""SIGINT and SIGTERM end the node's process with code 0 within two seconds, in every state."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.executors import SingleThreadedExecutor
+
+pytestmark = pytest.mark.node
+LIMIT_S = 30.0
+
+# A planner that hangs in its first plan or while it is loaded, as a process of its own.
+HANGING = """
+import sys, time
+from wpt_planner import planner_node
+from wpt_policy.baselines import StopPlanner
+class Hanging(StopPlanner):
+    def __init__(self, *args, **kwargs):
+        if "{where}" == "loading":
+            print("loading", flush=True)
+            time.sleep(60)
+    def plan(self, frame):
+        print("planning", flush=True)
+        time.sleep(60)
+planner_node.make_planner = lambda spec, **options: Hanging()
+planner_node.PlannerNode.__init__.__kwdefaults__["planner_factory"] = planner_node.make_planner
+planner_node.main()
+"""
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., subprocess.Popen]]:
+    """Starts Python programs and leaves none behind."""
+    processes: list[subprocess.Popen] = []
+
+    def run(*words: str) -> subprocess.Popen:
+        process = subprocess.Popen(
+            [sys.executable, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        )
+        processes.append(process)
+        return process
+
+    yield run
+    for process in processes:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def wait_for_state(wanted: str) -> None:
+    """Wait until a planner node of this domain says that it is in a state."""
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    node = rclpy.create_node("observer", context=context)
+    executor = SingleThreadedExecutor(context=context)
+    executor.add_node(node)
+    states: list[str] = []
+    node.create_subscription(
+        DiagnosticArray,
+        "/diagnostics",
+        lambda message: states.extend(pair.value for pair in message.status[0].values if pair.key == "state"),
+        10,
+    )
+    deadline = time.monotonic() + LIMIT_S
+    while wanted not in states:
+        assert time.monotonic() < deadline, f"the node did not become {wanted}: {states[-3:]}"
+        executor.spin_once(timeout_sec=0.1)
+    executor.shutdown()
+    node.destroy_node()
+    context.try_shutdown()
+
+
+def end(process: subprocess.Popen, number: int = signal.SIGINT) -> None:
+    """Signal the process; it must end with code 0 within two seconds."""
+    sent = time.monotonic()
+    os.kill(process.pid, number)
+    output, _ = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 0, output
+    assert time.monotonic() - sent < 2.0, output
+    assert "Traceback" not in output, output
+
+
+NODE = ("-m", "wpt_planner.planner_node", "--ros-args")
+
+
+@pytest.mark.parametrize(
+    ("state", "words", "number"),
+    [
+        ("unconfigured", ("-p", "autostart:=false"), signal.SIGINT),
+        ("unconfigured", ("-p", "planner:=no_such_planner"), signal.SIGINT),
+        ("active", (), signal.SIGINT),
+        ("active", (), signal.SIGTERM),
+    ],
+    ids=["unconfigured", "cannot configure", "active", "SIGTERM"],
+)
+def test_a_signal_ends_it(start: Callable, state: str, words: tuple[str, ...], number: int) -> None:
+    process = start(*NODE, *words)
+    wait_for_state(state)
+    end(process, number)
+
+
+def test_a_signal_interrupts_loading(start: Callable, tmp_path: Path) -> None:
+    program = tmp_path / "hanging.py"
+    program.write_text(HANGING.format(where="loading"))
+    process = start(str(program))
+    while "loading" not in process.stdout.readline():
+        assert process.poll() is None
+    end(process)
+
+
+def test_a_signal_twice_is_no_failure(start: Callable) -> None:
+    process = start(*NODE)
+    wait_for_state("active")
+    os.kill(process.pid, signal.SIGINT)
+    end_already = process.poll()
+    if end_already is None:
+        end(process)
+
+
+def test_a_planner_that_hangs_is_left_behind(start: Callable, tmp_path: Path, make_bench: Callable, start_ns: int) -> None:
+    program = tmp_path / "hanging.py"
+    program.write_text(HANGING.format(where="planning"))
+    process = start(str(program), "--ros-args", "-p", "use_sim_time:=true", "-p", "autostart:=true")
+    wait_for_state("active")
+    bench = make_bench(autostart=False)  # only its feeder is used; its own node stays unconfigured
+    bench.spin_until(
+        lambda: all(one.get_subscription_count() for one in [*bench.images.values(), bench.odometry, bench.transforms]),
+        "match of the inputs",
+    )
+    sent = iter(range(10_000))
+
+    def feed() -> bool:
+        """Again and again: the process takes time and calibration when it gets to them."""
+        index = next(sent)
+        at_ns = start_ns + index * 10**8
+        bench.set_time(at_ns)
+        bench.transforms.publish(bench.vehicle.transforms())
+        bench.odometry.publish(bench.vehicle.odometry(at_ns))
+        for name, publisher in bench.camera_infos.items():
+            publisher.publish(bench.vehicle.camera_info(name))
+        for name, stamp_ns in bench.vehicle.camera_stamps(at_ns).items():
+            bench.images[name].publish(bench.vehicle.compressed(name, stamp_ns))
+        return os.path.exists(f"/proc/{process.pid}") and planning(process)
+
+    os.set_blocking(process.stdout.fileno(), False)
+    bench.spin_until(feed, "a plan in work", limit_s=LIMIT_S)
+    end(process)
+
+
+def planning(process: subprocess.Popen) -> bool:
+    while line := process.stdout.readline():
+        if "planning\n" == line:
+            return True
+    return False
