@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+PACKAGE = "wpt_replay"
+
+# Folders installed to share/ as they are; one that is absent or empty installs nothing.
+SHARED_FOLDERS = ("launch", "config", "rviz")
+
+
+def shared_files() -> list[tuple[str, list[str]]]:
+    """Each shared folder with its files, as data_files wants them (relative to this file)."""
+    found = []
+    for folder in SHARED_FOLDERS:
+        files = sorted(str(path) for path in Path(folder).glob("*") if path.is_file())
+        if files:
+            found.append((f"share/{PACKAGE}/{folder}", files))
+    return found
+
+
+setup(
+    name=PACKAGE,
+    version="0.1.0",
+    description="The desk side of the WPT planner: scenes to bag, checks, replay, fault injection, evaluation through the node.",
+    maintainer="WPT maintainers",
+    maintainer_email="maintainers@wpt.invalid",
+    license="Apache-2.0",
+    packages=find_packages(include=[PACKAGE, f"{PACKAGE}.*"]),
+    data_files=[
+        ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
+        (f"share/{PACKAGE}", ["package.xml"]),
+        *shared_files(),
+    ],
+    python_requires=">=3.11",
+    # The smallest versions that the tests were run with. ROS packages come by package.xml.
+    install_requires=[
+        "numpy>=1.26",
+        "opencv-python-headless>=4.6",
+        "PyYAML>=6.0",
+        "rosbags>=0.11.9",
+        "wpt_policy",
+        "wpt_scenes",
+    ],
+    extras_require={"test": ["pytest"]},
+    zip_safe=True,
+    entry_points={
+        "console_scripts": [
+            "wpt-bag = wpt_replay.bag_cli:main",
+            "wpt-replay = wpt_replay.replay_cli:main",
+            "replay_node = wpt_replay.replay_node:main",
+            "evaluation_node = wpt_replay.evaluation_node:main",
+        ],
+    },
+)
