@@ -109,10 +109,10 @@ def measure_full_queues() -> dict[str, float]:
 
 
 def timed(add: Callable[..., object], arguments: list[tuple]) -> tuple[list[float], float]:
-    """Microseconds of each call by the clock, and of all together by the processor; the garbage collector waits, as it would between two images."""
+    """Microseconds of each call by the clock, and of all calls together by the processor."""
     clock = time.perf_counter_ns
     times = []
-    gc.disable()
+    gc.disable()  # its pauses belong to whoever allocates most, which is not this code
     processor = time.thread_time_ns()
     try:
         for entry in arguments:

@@ -22,6 +22,6 @@ setup(
         "numpy>=1.26",
         "wpt_policy",
     ],
-    extras_require={"test": ["pytest"]},
+    extras_require={"test": ["pytest"], "devkit": ["nuscenes-devkit==1.2.0"]},
     zip_safe=True,
 )

@@ -81,7 +81,9 @@ class Vehicle:
     def camera_info(self, name: str, stamp_ns: int = 1) -> CameraInfo:
         focal = 0.8 * self.width
         k = [focal, 0.0, (self.width - 1) / 2, 0.0, focal, (self.height - 1) / 2, 0.0, 0.0, 1.0]
-        message = CameraInfo(width=self.width, height=self.height, distortion_model="plumb_bob", d=[0.0] * 5, k=k)
+        message = CameraInfo(
+            width=self.width, height=self.height, distortion_model="plumb_bob", d=[0.0] * 5, k=k
+        )
         message.header.stamp, message.header.frame_id = stamp(stamp_ns), name
         message.r = np.eye(3).ravel()
         message.p = np.hstack([np.array(k).reshape(3, 3), np.zeros((3, 1))]).ravel()
@@ -95,7 +97,11 @@ class Vehicle:
             optical = np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]])
             q = se3.quaternion_from_rotation(se3.planar(0, 0, yaw)[:3, :3] @ optical)
             transform = TransformStamped()
-            transform.header.stamp, transform.header.frame_id, transform.child_frame_id = stamp(1), "base_link", name
+            transform.header.stamp, transform.header.frame_id, transform.child_frame_id = (
+                stamp(1),
+                "base_link",
+                name,
+            )
             t, r = transform.transform.translation, transform.transform.rotation
             t.x, t.y, t.z = 1.0 + 0.6 * math.cos(yaw), 0.6 * math.sin(yaw), 1.5
             r.w, r.x, r.y, r.z = (float(value) for value in q)
@@ -152,7 +158,9 @@ class RecordingPlanner:
             dt_s=0.5,
             planner=self.name,
             flags=PlanFlag.UNTRAINED,
-            candidates=(Candidate(positions=self.straight_on(frame), score=1.0, reward_terms={"progress": 0.5}),),
+            candidates=(
+                Candidate(positions=self.straight_on(frame), score=1.0, reward_terms={"progress": 0.5}),
+            ),
             selected=0,
             weights_sha256=self.weights_sha256,
         )
@@ -169,6 +177,7 @@ class NodeBench:
         *,
         planner: RecordingPlanner | None = None,
         planner_factory: Callable[..., Any] | None = None,
+        planner_spec: str = "constant_velocity",
         vehicle: Vehicle | None = None,
         transport: str = "compressed",
         use_sim_time: bool = True,
@@ -181,7 +190,13 @@ class NodeBench:
         rclpy.init(context=self.context)
         if planner is not None:
             planner_factory = lambda spec, **options: planner  # noqa: E731
-        values = {"transport": transport, "use_sim_time": use_sim_time, "silent_after": 60.0, **parameters}
+        values = {
+            "planner": planner_spec,
+            "transport": transport,
+            "use_sim_time": use_sim_time,
+            "silent_after": 60.0,
+            **parameters,
+        }
         self.node = PlannerNode(
             context=self.context,
             parameter_overrides=[Parameter(name, value=value) for name, value in values.items()],
@@ -201,7 +216,9 @@ class NodeBench:
         suffix = "/compressed" if transport == "compressed" else ""
         create = self.feeder.create_publisher
         self.images = {name: create(kind, f"/sensing/{name}/image_rect{suffix}", reliable) for name in names}
-        self.camera_infos = {name: create(CameraInfo, f"/sensing/{name}/camera_info", reliable) for name in names}
+        self.camera_infos = {
+            name: create(CameraInfo, f"/sensing/{name}/camera_info", reliable) for name in names
+        }
         self.transforms = create(TFMessage, "/tf_static", latched)
         self.odometry = create(Odometry, "/localization/kinematic_state", reliable)
         self.command = create(DrivingCommand, "/planning/command", reliable)
@@ -229,7 +246,9 @@ class NodeBench:
             if time.monotonic() > deadline:
                 status = self.diagnostics[-1].status[0].message if self.diagnostics else "no diagnostics"
                 reasons = [report.reason for report in self.reports[-3:]]
-                pytest.fail(f"{what} did not come within {limit_s} s; diagnostics: {status}; last reports: {reasons}")
+                pytest.fail(
+                    f"{what} did not come within {limit_s} s; diagnostics: {status}; last reports: {reasons}"
+                )
             self.executor.spin_once(timeout_sec=0.05)
 
     def set_time(self, now_ns: int) -> None:
@@ -255,7 +274,8 @@ class NodeBench:
             publisher.publish(self.vehicle.camera_info(name))
         cameras = self.node._line.cameras
         self.spin_until(
-            lambda: all(camera._calibration is not None for camera in cameras.values()), "calibration of every camera"
+            lambda: all(camera._calibration is not None for camera in cameras.values()),
+            "calibration of every camera",
         )
         return self
 
@@ -289,7 +309,9 @@ class NodeBench:
         newest = self.node._line.ego_motion
         self.spin_until(lambda: newest.newest_ns is not None and newest.newest_ns >= reference_ns, "odometry")
         make = self.vehicle.compressed if self.transport == "compressed" else self.vehicle.raw
-        for name, stamp_ns in sorted(self.vehicle.camera_stamps(reference_ns).items(), key=lambda pair: pair[1]):
+        for name, stamp_ns in sorted(
+            self.vehicle.camera_stamps(reference_ns).items(), key=lambda pair: pair[1]
+        ):
             if name not in leave_out:
                 self.images[name].publish(replaced.get(name) or make(name, stamp_ns))
 

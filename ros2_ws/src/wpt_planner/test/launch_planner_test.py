@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-launch_testing = pytest.importorskip("launch_testing")
+pytest.importorskip("launch_testing")
 pytest.importorskip("launch_ros")
 
 import launch_testing.actions  # noqa: E402

@@ -18,7 +18,9 @@ PERIOD_NS = 10**9 // 12
 LATER_NS = 10**9
 
 
-def refused(bench: Any, reference_ns: int, *parts: str, outcome: int = SetReport.REFUSED, **options: Any) -> SetReport:
+def refused(
+    bench: Any, reference_ns: int, *parts: str, outcome: int = SetReport.REFUSED, **options: Any
+) -> SetReport:
     """Send one cycle that must be refused with all parts in one sentence, on report and diagnostics."""
     report = bench.cycle(reference_ns, **options)
     assert report.outcome == outcome, report.reason
@@ -50,7 +52,9 @@ def test_a_wrong_encoding(make_bench: Callable, start_ns: int) -> None:
     ],
     ids=["truncated", "empty", "another format"],
 )
-def test_a_broken_jpeg(make_bench: Callable, start_ns: int, spoil: Callable[[bytes], bytes], part: str) -> None:
+def test_a_broken_jpeg(
+    make_bench: Callable, start_ns: int, spoil: Callable[[bytes], bytes], part: str
+) -> None:
     bench = make_bench().ready()
     bench.plan(start_ns)
     bad = bench.vehicle.compressed("cam_back", start_ns + PERIOD_NS)
@@ -98,14 +102,18 @@ def test_stamp_zero_belongs_to_no_set(make_bench: Callable, start_ns: int) -> No
     bench.plan(start_ns)
 
 
-def test_a_stamp_that_goes_back_and_a_duplicate_are_named_and_spoil_no_set(make_bench: Callable, start_ns: int) -> None:
+def test_a_stamp_that_goes_back_and_a_duplicate_are_named_and_spoil_no_set(
+    make_bench: Callable, start_ns: int
+) -> None:
     bench = make_bench().ready()
     for index in range(3):
         bench.plan(start_ns + index * PERIOD_NS)
     now_ns = start_ns + 2 * PERIOD_NS
     bench.images["cam_back"].publish(bench.vehicle.compressed("cam_back", now_ns - 10_000_000))
     bench.wait_diagnostics("cam_back", "received before")
-    bench.images["cam_back"].publish(bench.vehicle.compressed("cam_back", now_ns - 10_000_000 - PERIOD_NS // 2))
+    bench.images["cam_back"].publish(
+        bench.vehicle.compressed("cam_back", now_ns - 10_000_000 - PERIOD_NS // 2)
+    )
     bench.wait_diagnostics("cam_back", "goes back")
     report, _ = bench.plan(start_ns + 3 * PERIOD_NS)
     assert report.set_id == 4
@@ -135,8 +143,12 @@ def test_impossible_intrinsics_are_refused_until_good_ones_come(
             message.p = np.hstack([np.array(k).reshape(3, 3), np.zeros((3, 1))]).ravel()
         publisher.publish(message)
     cameras = bench.node._line.cameras
-    bench.spin_until(lambda: sum(camera.problem() is None for camera in cameras.values()) == 5, "five calibrations")
-    bench.spin_until(lambda: "no camera_info" not in cameras["cam_back"].problem().sentence, "the bad camera_info")
+    bench.spin_until(
+        lambda: sum(camera.problem() is None for camera in cameras.values()) == 5, "five calibrations"
+    )
+    bench.spin_until(
+        lambda: "no camera_info" not in cameras["cam_back"].problem().sentence, "the bad camera_info"
+    )
     refused(bench, start_ns, "cam_back")
     bench.calibrate()
     bench.plan(start_ns + PERIOD_NS)
@@ -145,7 +157,9 @@ def test_impossible_intrinsics_are_refused_until_good_ones_come(
 def test_intrinsics_of_another_resolution(make_bench: Callable, start_ns: int) -> None:
     bench = make_bench().ready()
     bench.plan(start_ns)
-    bench.camera_infos["cam_back"].publish(type(bench.vehicle)(width=1600, height=900).camera_info("cam_back"))
+    bench.camera_infos["cam_back"].publish(
+        type(bench.vehicle)(width=1600, height=900).camera_info("cam_back")
+    )
     bench.wait_diagnostics("cam_back", "changed")
     refused(bench, start_ns + PERIOD_NS, "cam_back", "160x90", "1600x900")
     bench.calibrate()
@@ -153,14 +167,17 @@ def test_intrinsics_of_another_resolution(make_bench: Callable, start_ns: int) -
     bench.plan(start_ns + 2 * PERIOD_NS)
 
 
-def test_missing_camera_info_and_missing_transform_are_named_and_heal(make_bench: Callable, start_ns: int) -> None:
+def test_missing_camera_info_and_missing_transform_are_named_and_heal(
+    make_bench: Callable, start_ns: int
+) -> None:
     bench = make_bench().wait_active()
     refused(bench, start_ns, "cam_front", "camera_info")
     for name, publisher in bench.camera_infos.items():
         publisher.publish(bench.vehicle.camera_info(name))
     cameras = bench.node._line.cameras
     bench.spin_until(
-        lambda: all("camera_info" not in camera.problem().sentence for camera in cameras.values()), "camera_infos"
+        lambda: all("camera_info" not in camera.problem().sentence for camera in cameras.values()),
+        "camera_infos",
     )
     refused(bench, start_ns + PERIOD_NS, "cam_front", "/tf_static")
     bench.transforms.publish(bench.vehicle.transforms("cam_front"))
@@ -212,7 +229,14 @@ def test_a_bundle_for_another_rig_names_the_missing_topics_and_those_that_are_th
         (lambda message: setattr(message, "child_frame_id", ""), "child_frame_id"),
         (lambda message: setattr(message, "child_frame_id", "imu"), "imu"),
     ],
-    ids=["NaN pose", "infinite twist", "no unit quaternion", "stamp zero", "no child frame", "unknown child frame"],
+    ids=[
+        "NaN pose",
+        "infinite twist",
+        "no unit quaternion",
+        "stamp zero",
+        "no child frame",
+        "unknown child frame",
+    ],
 )
 def test_bad_odometry_is_named_and_the_good_is_used(
     make_bench: Callable, start_ns: int, spoil: Callable[[Any], None], part: str
@@ -227,7 +251,9 @@ def test_bad_odometry_is_named_and_the_good_is_used(
     bench.plan(start_ns)
 
 
-def test_without_odometry_a_planner_that_needs_it_is_refused_and_heals(make_bench: Callable, start_ns: int) -> None:
+def test_without_odometry_a_planner_that_needs_it_is_refused_and_heals(
+    make_bench: Callable, start_ns: int
+) -> None:
     bench = make_bench().ready()
     for name, stamp_ns in bench.vehicle.camera_stamps(start_ns).items():
         bench.images[name].publish(bench.vehicle.compressed(name, stamp_ns))

@@ -1,4 +1,4 @@
-"""EgoMotion: exact at samples, right between them, honest beyond them, and never fooled by one bad message."""
+"""EgoMotion: exact at samples, right between them, honest beyond them, not fooled by a bad message."""
 
 from __future__ import annotations
 

@@ -67,7 +67,9 @@ def launched(module: ModuleType, **arguments: str) -> tuple[dict[str, str], dict
     configurations = {name: entry["default"] for name, entry in module.GRAPH["arguments"].items()} | arguments
     actions = module.start_nodes(SimpleNamespace(launch_configurations=configurations))
     environment = {
-        action.args[0]: action.args[1] for action in actions if type(action).__name__ == "SetEnvironmentVariable"
+        action.args[0]: action.args[1]
+        for action in actions
+        if type(action).__name__ == "SetEnvironmentVariable"
     }
     (node,) = [action for action in actions if type(action).__name__ == "Node"]
     return environment, node.kwargs
@@ -108,7 +110,9 @@ def test_both_ways_start_the_same_node(launch_file: ModuleType, arguments: dict[
 def test_every_argument_is_declared_with_its_default_and_description(launch_file: ModuleType) -> None:
     (entities,) = launch_file.generate_launch_description().args
     declared = {
-        action.args[0]: action.kwargs for action in entities if type(action).__name__ == "DeclareLaunchArgument"
+        action.args[0]: action.kwargs
+        for action in entities
+        if type(action).__name__ == "DeclareLaunchArgument"
     }
     assert declared.keys() == run_planner.load_graph()["arguments"].keys()
     assert all(kwargs["description"] for kwargs in declared.values())
@@ -142,7 +146,9 @@ def test_the_transport_profile_is_set_only_where_the_user_has_none(
     assert all(Path(value).is_file() for value in environment.values())
 
 
-def test_unknown_presets_and_arguments_are_named(launch_file: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_presets_and_arguments_are_named(
+    launch_file: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(RuntimeError, match="autoware"):
         launched(launch_file, topics="apollo")
     assert run_planner.main(["topics:=apollo"]) == 2

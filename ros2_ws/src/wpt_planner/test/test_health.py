@@ -44,7 +44,9 @@ def test_events_fade_and_can_heal() -> None:
 
 def test_a_repeated_event_is_logged_once_in_five_seconds_unless_it_says_something_else() -> None:
     health = Health()
-    logged = [health.note(finding(Rank.CAMERA, sentence=f"{i} bytes cut short"), i * S // 10) for i in range(60)]
+    logged = [
+        health.note(finding(Rank.CAMERA, sentence=f"{i} bytes cut short"), i * S // 10) for i in range(60)
+    ]
     assert [i for i, now in enumerate(logged) if now] == [0, 51]
     assert health.note(finding(Rank.CAMERA, sentence="wrong encoding"), 6 * S)
 
@@ -70,3 +72,13 @@ def test_percentiles_by_nearest_rank() -> None:
     assert percentiles([float(i) for i in range(1, 101)]) == {"p50": 50.0, "p99": 99.0, "max": 100.0}
     assert percentiles([7.0]) == {"p50": 7.0, "p99": 7.0, "max": 7.0}
     assert all(math.isnan(value) for value in percentiles([]).values())
+
+
+def test_the_skipped_share_is_of_the_last_ten_seconds_and_of_enough_sets() -> None:
+    tally = Tally()
+    for index in range(9):
+        tally.measure("skipped_busy", index * S, 1.0)
+    assert tally.skipped_share(9 * S) == 0.0
+    for index in range(9, 30):
+        tally.measure("skipped_busy", index * S, float(index % 2))
+    assert tally.skipped_share(29 * S) == 6 / 11

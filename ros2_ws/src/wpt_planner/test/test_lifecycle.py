@@ -18,7 +18,9 @@ PERIOD_NS = 10**9 // 12
 
 
 def input_subscriptions(bench: Any) -> int:
-    return sum(bench.feeder.count_subscribers(f"/sensing/{name}/camera_info") for name in bench.vehicle.cameras)
+    return sum(
+        bench.feeder.count_subscribers(f"/sensing/{name}/camera_info") for name in bench.vehicle.cameras
+    )
 
 
 def test_inputs_exist_only_while_active_and_it_plans_again_after_reactivation(
@@ -31,7 +33,9 @@ def test_inputs_exist_only_while_active_and_it_plans_again_after_reactivation(
     assert bench.node.state_label == "inactive"
     bench.spin_until(lambda: input_subscriptions(bench) == 0, "the end of the subscriptions")
     assert bench.transforms.get_subscription_count() >= 1
-    text = bench.wait_diagnostics("not planning: the node is inactive", "ros2 lifecycle set /planner activate")
+    text = bench.wait_diagnostics(
+        "not planning: the node is inactive", "ros2 lifecycle set /planner activate"
+    )
     assert "state: inactive" in text
     assert bench.change_state(Transition.TRANSITION_ACTIVATE)
     bench.wait_active()
@@ -60,7 +64,9 @@ def test_cleanup_lets_the_planner_go_and_parameters_can_be_set_then(make_bench: 
     bench = make_bench().wait_active()
     refused = bench.node.set_parameters([Parameter("planner", value="stop")])[0]
     assert not refused.successful and "ros2 lifecycle set /planner cleanup" in refused.reason
-    assert bench.change_state(Transition.TRANSITION_DEACTIVATE) and bench.change_state(Transition.TRANSITION_CLEANUP)
+    assert bench.change_state(Transition.TRANSITION_DEACTIVATE) and bench.change_state(
+        Transition.TRANSITION_CLEANUP
+    )
     assert bench.node._line is None and bench.transforms.get_subscription_count() == 0
     bad = bench.node.set_parameters([Parameter("missing_camera", value="black")])[0]
     assert not bad.successful and "skip, hold, mask" in bad.reason
@@ -109,7 +115,9 @@ def test_a_command_that_the_planner_does_not_know_is_refused(
     planner.commands = (Command.LEFT, Command.STRAIGHT)
     bench = make_bench(planner=planner).ready()
     bench.plan(start_ns)
-    bench.vehicle.command = lambda stamp_ns: type(bench.vehicle).command(bench.vehicle, stamp_ns, Command.LANE_FOLLOW)
+    bench.vehicle.command = lambda stamp_ns: type(bench.vehicle).command(
+        bench.vehicle, stamp_ns, Command.LANE_FOLLOW
+    )
     report = bench.cycle(start_ns + PERIOD_NS)
     assert "lane_follow" in report.reason and "left, straight" in report.reason
 
@@ -120,7 +128,9 @@ def test_an_error_in_a_transition_leads_back_to_unconfigured(make_bench: Callabl
     bench.node._line.start = lambda: 1 / 0
     assert bench.node.trigger_activate() is TransitionCallbackReturn.ERROR
     assert bench.node.state_label == "unconfigured"
-    bench.wait_diagnostics("not planning: activate failed with ZeroDivisionError", "lifecycle set /planner configure")
+    bench.wait_diagnostics(
+        "not planning: activate failed with ZeroDivisionError", "lifecycle set /planner configure"
+    )
     assert bench.change_state(Transition.TRANSITION_CONFIGURE)
     assert bench.change_state(Transition.TRANSITION_ACTIVATE)
 
@@ -142,7 +152,12 @@ def test_details_are_published_where_somebody_listens(
 
     bench = make_bench(planner=make_planner()).ready()
     received: dict[str, list[Any]] = {}
-    kinds = {"candidates": TrajectoryCandidates, "path": Path, "markers": MarkerArray, "overlay/cam_front": CompressedImage}
+    kinds = {
+        "candidates": TrajectoryCandidates,
+        "path": Path,
+        "markers": MarkerArray,
+        "overlay/cam_front/compressed": CompressedImage,
+    }
     for name, kind in kinds.items():
         received[name] = []
         qos = 1 if "overlay" not in name else bench_best_effort()
@@ -154,7 +169,7 @@ def test_details_are_published_where_somebody_listens(
     bench.spin_until(lambda: all(received.values()), "the details")
     assert received["candidates"][0].set_id == report.set_id and received["candidates"][0].selected == 0
     assert received["path"][0].header == report.header
-    assert received["overlay/cam_front"][0].header.stamp == report.camera_stamps[0]
+    assert received["overlay/cam_front/compressed"][0].header.stamp == report.camera_stamps[0]
     assert {marker.ns for marker in received["markers"][0].markers} >= {"plan", "ego"}
 
 
@@ -168,13 +183,17 @@ def test_incompatible_quality_of_service_is_named_by_topic_and_policy_and_heals(
     from nav_msgs.msg import Odometry
 
     # The input is overridden to reliable, and a best-effort publisher turns up.
-    bench = make_bench(**{"qos_overrides./localization/kinematic_state.subscription.reliability": "reliable"}).wait_active()
+    bench = make_bench(
+        **{"qos_overrides./localization/kinematic_state.subscription.reliability": "reliable"}
+    ).wait_active()
     wrong = bench.feeder.create_publisher(Odometry, "/localization/kinematic_state", bench_best_effort())
     bench.wait_diagnostics("/localization/kinematic_state", "reliability")
     bench.feeder.destroy_publisher(wrong)
     seen = len(bench.diagnostics)
     bench.spin_until(
-        lambda: len(bench.diagnostics) > seen + 1
-        and not any("reliability" in pair.value for pair in bench.diagnostics[-1].status[0].values),
+        lambda: (
+            len(bench.diagnostics) > seen + 1
+            and not any("reliability" in pair.value for pair in bench.diagnostics[-1].status[0].values)
+        ),
         "healed quality of service",
     )

@@ -46,7 +46,9 @@ def test_hold_uses_the_last_image_flagged_and_only_while_it_is_young(
     bench.plan(start_ns + 4 * PERIOD_NS)
 
 
-def test_hold_replaces_a_broken_image_too(make_bench: Callable, make_planner: Callable, start_ns: int) -> None:
+def test_hold_replaces_a_broken_image_too(
+    make_bench: Callable, make_planner: Callable, start_ns: int
+) -> None:
     bench = make_bench(planner=make_planner(), missing_camera="hold").ready()
     bench.plan(start_ns)
     bad = bench.vehicle.compressed("cam_back", start_ns + PERIOD_NS - 10_000_000)

@@ -32,7 +32,9 @@ class Gate:
 
     def worker(self) -> PlanWorker[int]:
         worker = PlanWorker(
-            self.work, on_skipped=self.skipped.append, on_error=lambda job, error: self.failed.append((job, error))
+            self.work,
+            on_skipped=self.skipped.append,
+            on_error=lambda job, error: self.failed.append((job, error)),
         )
         worker.start()
         return worker

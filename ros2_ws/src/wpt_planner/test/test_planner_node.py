@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from wpt_msgs.msg import SetReport, Trajectory
+from wpt_msgs.msg import SetReport
 
 pytestmark = pytest.mark.node
 PERIOD_NS = 10**9 // 12

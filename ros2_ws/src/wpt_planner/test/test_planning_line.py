@@ -164,7 +164,9 @@ def test_a_plan_that_cannot_be_published_is_reported(make_line: Callable, start_
     assert report.outcome is Outcome.REFUSED and "could not be published" in report.reason
 
 
-def test_the_plans_reference_stamp_must_be_the_sets(make_line: Callable, make_planner: Callable, start_ns: int) -> None:
+def test_the_plans_reference_stamp_must_be_the_sets(
+    make_line: Callable, make_planner: Callable, start_ns: int
+) -> None:
     planner = make_planner()
     bench = make_line(planner)
     made = planner.plan
@@ -197,11 +199,16 @@ def test_a_set_in_work_at_the_end_is_dropped_and_reported(
             thread.join(LIMIT_S)
             worker_ended.set()
     assert worker_ended.is_set()
-    assert {report.set_id: report.outcome for report in bench.output.reports()} == {1: Outcome.REFUSED, 2: Outcome.REFUSED}
+    assert {report.set_id: report.outcome for report in bench.output.reports()} == {
+        1: Outcome.REFUSED,
+        2: Outcome.REFUSED,
+    }
     assert not bench.output.plans()
 
 
-def test_approximate_time_is_chosen_by_parameter_where_it_is_installed(make_line: Callable, start_ns: int) -> None:
+def test_approximate_time_is_chosen_by_parameter_where_it_is_installed(
+    make_line: Callable, start_ns: int
+) -> None:
     try:
         import message_filters  # noqa: F401
     except ImportError:
@@ -216,7 +223,9 @@ def test_approximate_time_is_chosen_by_parameter_where_it_is_installed(make_line
 
 STEPS = st.one_of(
     st.tuples(st.just("cycle"), st.booleans(), st.just(frozenset()), st.permutations(range(6))),
-    st.tuples(st.just("cycle"), st.booleans(), st.sets(st.integers(0, 5), max_size=2), st.permutations(range(6))),
+    st.tuples(
+        st.just("cycle"), st.booleans(), st.sets(st.integers(0, 5), max_size=2), st.permutations(range(6))
+    ),
     st.tuples(st.just("broken"), st.integers(0, 5)),
     st.tuples(st.just("stray"), st.integers(0, 5), st.integers(-3, 2)),
     st.tuples(st.just("fault"), st.sampled_from(["raise", "nan", "none"])),
@@ -226,7 +235,11 @@ STEPS = st.one_of(
 
 
 @settings(max_examples=200)
-@given(st.lists(STEPS, min_size=5, max_size=40), st.sampled_from(["skip", "hold", "mask"]), st.sampled_from([0.0, 6.0]))
+@given(
+    st.lists(STEPS, min_size=5, max_size=40),
+    st.sampled_from(["skip", "hold", "mask"]),
+    st.sampled_from([0.0, 6.0]),
+)
 def test_every_set_ends_in_exactly_one_report_and_no_plan_follows_a_reset(
     steps: list[tuple], missing_camera: str, max_plan_rate: float
 ) -> None:
@@ -236,7 +249,9 @@ def test_every_set_ends_in_exactly_one_report_and_no_plan_follows_a_reset(
 
     def check() -> None:
         """Compare the sets that were formed since the last start with the reports."""
-        ids = Counter(report.set_id for report in bench.output.reports() if report.outcome is not Outcome.RESET)
+        ids = Counter(
+            report.set_id for report in bench.output.reports() if report.outcome is not Outcome.RESET
+        )
         assert ids == Counter(bench.formed)
         planned = [report.set_id for report in bench.output.reports() if report.outcome is Outcome.PLANNED]
         assert planned == [result.job.camera_set.set_id for result in bench.output.plans()]
@@ -251,11 +266,16 @@ def test_every_set_ends_in_exactly_one_report_and_no_plan_follows_a_reset(
                 assert last is None or stamp_ns > last
                 last = stamp_ns
         for report in bench.output.reports():
-            assert bool(report.reason) == (report.outcome is not Outcome.PLANNED) and "\n" not in report.reason
+            assert (
+                bool(report.reason) == (report.outcome is not Outcome.PLANNED) and "\n" not in report.reason
+            )
             if report.outcome is not Outcome.RESET:
                 assert tuple(report.cameras) == cameras
             if report.outcome is Outcome.PLANNED:
-                assert all(one.status not in (CameraStatus.MISSING, CameraStatus.FAILED) for one in report.cameras.values())
+                assert all(
+                    one.status not in (CameraStatus.MISSING, CameraStatus.FAILED)
+                    for one in report.cameras.values()
+                )
 
     try:
         for step in steps:
@@ -277,7 +297,8 @@ def test_every_set_ends_in_exactly_one_report_and_no_plan_follows_a_reset(
                 bench.line.on_image(cameras[values[0]], bad)
             elif kind == "stray":
                 bench.line.on_image(
-                    cameras[values[0]], bench.vehicle.compressed(cameras[values[0]], at_ns + values[1] * PERIOD_NS)
+                    cameras[values[0]],
+                    bench.vehicle.compressed(cameras[values[0]], at_ns + values[1] * PERIOD_NS),
                 )
             elif kind == "fault":
                 planner.behaviour = FAULTS[values[0]]

@@ -53,7 +53,8 @@ def test_stamps_that_go_back_without_a_clock_reset_as_well(make_bench: Callable,
     bench.spin_until(lambda: resets(bench), "the report of the reset")
     bench.spin_until(
         lambda: any(
-            one.outcome == SetReport.PLANNED and one.header.stamp.sec < now_ns // S - 10 for one in bench.reports
+            one.outcome == SetReport.PLANNED and one.header.stamp.sec < now_ns // S - 10
+            for one in bench.reports
         ),
         "a plan on the old time line",
     )
@@ -144,7 +145,10 @@ def test_recorded_stamps_on_todays_clock_say_what_to_set(make_bench: Callable, s
 def test_stale_and_leading_sets_are_refused_with_figures(make_bench: Callable, start_ns: int) -> None:
     bench = make_bench().ready()
     bench.set_time(start_ns + S)
-    for reference_ns, part in ((start_ns + S - 700_000_000, "0.700 s old"), (start_ns + S + 200_000_000, "0.200 s")):
+    for reference_ns, part in (
+        (start_ns + S - 700_000_000, "0.700 s old"),
+        (start_ns + S + 200_000_000, "0.200 s"),
+    ):
         for name, stamp_ns in bench.vehicle.camera_stamps(reference_ns).items():
             bench.images[name].publish(bench.vehicle.compressed(name, stamp_ns))
         report = bench.next_report()

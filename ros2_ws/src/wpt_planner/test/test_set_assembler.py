@@ -76,7 +76,7 @@ class Feed:
         return [event for event in self.outcomes() if event.outcome is outcome]
 
     def check(self):
-        """Every image has one outcome, sets are in order within a time line, share no image and keep the bound."""
+        """Every image has one outcome; sets are in order, share no image and keep the bound."""
         self.reset()
         assert Counter((event.camera, event.stamp_ns, event.item) for event in self.outcomes()) == self.added
         used = Counter()
@@ -169,6 +169,34 @@ def test_late_image_says_how_late() -> None:
     assert event.outcome is Outcome.LATE
     assert (event.set_id, event.late_ns) == (1, 30 * MS)
     assert "came 30.0 ms after set 1 was closed" in event.sentence
+    feed.check()
+
+
+def test_late_image_newer_than_all_of_its_set_opens_no_set_of_its_own() -> None:
+    feed = Feed()
+    feed.cycle(0, without=("cam_back_left",))
+    feed.poll(200 * MS)
+    feed.add("cam_back_left", START + 43 * MS, 0, 230 * MS)
+    assert [(event.camera, event.set_id) for event in feed.of(Outcome.LATE)] == [("cam_back_left", 1)]
+    feed.cycle(1, shift=200 * MS)
+    assert [one.complete for one in feed.sets] == [False, True]
+    feed.check()
+
+
+def test_image_of_the_next_cycle_is_not_late_for_the_one_before_though_it_is_near() -> None:
+    # Locked to a 20 Hz lidar: cam_front_left fires again 7 ms after cam_back_left.
+    feed = Feed(timeout_ns=50 * MS)
+    turns = [turn * 20 // 12 for turn in range(13)]
+    assert turns[10:12] == [16, 18] and turns[12] == 20
+    for turn in turns:
+        feed.cycle(turn, period=50 * MS)
+    feed.cycle(21, period=50 * MS, without=("cam_front_left",))
+    feed.poll(feed.now + 20 * MS)
+    assert feed.sets[-1].missing == ("cam_front_left",)
+    assert feed.sets[-1].reason is CloseReason.TIMEOUT
+    feed.cycle(22, period=50 * MS, shift=20 * MS)
+    assert not feed.of(Outcome.LATE)
+    assert feed.sets[-1].complete
     feed.check()
 
 

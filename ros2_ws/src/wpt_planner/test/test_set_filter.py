@@ -196,17 +196,34 @@ def test_events_reach_the_hook_and_every_image_is_accounted_for(make) -> None:
     assert sum(event.outcome is Outcome.USED for event in outcomes) >= 36
 
 
-def test_sets_are_delivered_one_at_a_time_and_in_order_from_many_threads(make) -> None:
+def test_sets_are_delivered_in_order_and_no_lock_is_held_meanwhile(make) -> None:
     sets = make()
     seen = []
-    busy = threading.Lock()
+    added = threading.Event()
 
-    def exclusive(one):
-        assert busy.acquire(blocking=False), "two sets at a time"
-        seen.append(one.set_id)
-        busy.release()
+    def add_the_next_cycle():
+        feed(sets, range(1, 2))
+        added.set()
 
-    sets.registerCallback(exclusive)
+    def slow(one):
+        if one.set_id == 1:
+            thread.start()
+            assert added.wait(10.0), "the next images wait for a callback"
+        seen.append((one.set_id, threading.current_thread().name))
+
+    thread = threading.Thread(target=add_the_next_cycle)
+    sets.registerCallback(slow)
+    feed(sets, range(1))
+    thread.join(10.0)
+    here = threading.current_thread().name
+    assert seen == [(1, here), (2, here)]  # the second one waited its turn, and its thread went on
+    assert sets.callback_errors == 0
+
+
+def test_many_threads_lose_no_set(make) -> None:
+    sets = make()
+    seen = []
+    sets.registerCallback(lambda one: seen.append(one.set_id))
     cycle_done = threading.Barrier(len(CAMERAS), timeout=20)
 
     def publish(index, camera):

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 from rclpy.executors import SingleThreadedExecutor
 
 pytestmark = pytest.mark.node
@@ -31,9 +33,7 @@ class Hanging(StopPlanner):
     def plan(self, frame):
         print("planning", flush=True)
         time.sleep(60)
-planner_node.make_planner = lambda spec, **options: Hanging()
-planner_node.PlannerNode.__init__.__kwdefaults__["planner_factory"] = planner_node.make_planner
-planner_node.main()
+planner_node.main(planner_factory=lambda spec, **options: Hanging())
 """
 
 
@@ -44,7 +44,11 @@ def start() -> Iterator[Callable[..., subprocess.Popen]]:
 
     def run(*words: str) -> subprocess.Popen:
         process = subprocess.Popen(
-            [sys.executable, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+            [sys.executable, *words],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
         )
         processes.append(process)
         return process
@@ -56,27 +60,50 @@ def start() -> Iterator[Callable[..., subprocess.Popen]]:
         process.communicate()
 
 
-def wait_for_state(wanted: str) -> None:
-    """Wait until a planner node of this domain says that it is in a state."""
-    context = rclpy.Context()
-    rclpy.init(context=context)
-    node = rclpy.create_node("observer", context=context)
-    executor = SingleThreadedExecutor(context=context)
-    executor.add_node(node)
-    states: list[str] = []
-    node.create_subscription(
-        DiagnosticArray,
-        "/diagnostics",
-        lambda message: states.extend(pair.value for pair in message.status[0].values if pair.key == "state"),
-        10,
-    )
-    deadline = time.monotonic() + LIMIT_S
-    while wanted not in states:
-        assert time.monotonic() < deadline, f"the node did not become {wanted}: {states[-3:]}"
-        executor.spin_once(timeout_sec=0.1)
-    executor.shutdown()
-    node.destroy_node()
-    context.try_shutdown()
+@pytest.fixture
+def observer() -> Iterator[Observer]:
+    one = Observer()
+    yield one
+    one.close()
+
+
+class Observer:
+    """Sees the state that a planner node of this domain tells in /diagnostics, and asks for transitions."""
+
+    def __init__(self) -> None:
+        self.context = rclpy.Context()
+        rclpy.init(context=self.context)
+        self.node = rclpy.create_node("observer", context=self.context)
+        self.executor = SingleThreadedExecutor(context=self.context)
+        self.executor.add_node(self.node)
+        self.states: list[str] = []
+        self.node.create_subscription(DiagnosticArray, "/diagnostics", self._take, 10)
+        self.client = self.node.create_client(ChangeState, "/planner/change_state")
+
+    def _take(self, message: DiagnosticArray) -> None:
+        self.states.extend(pair.value for pair in message.status[0].values if pair.key == "state")
+
+    def wait_for(self, state: str) -> None:
+        """Wait until the node is in a state."""
+        deadline = time.monotonic() + LIMIT_S
+        while state not in self.states[-1:]:
+            assert time.monotonic() < deadline, f"the node did not become {state}: {self.states[-3:]}"
+            self.executor.spin_once(timeout_sec=0.1)
+
+    def ask_for(self, transition: int) -> None:
+        """Ask for a transition until there is an answer (the first may get lost while the service is matched)."""
+        deadline = time.monotonic() + LIMIT_S
+        request = ChangeState.Request(transition=Transition(id=transition))
+        assert self.client.wait_for_service(LIMIT_S)
+        future = self.client.call_async(request)
+        while not future.done():
+            assert time.monotonic() < deadline, "the transition was not answered"
+            self.executor.spin_once(timeout_sec=0.1)
+
+    def close(self) -> None:
+        self.executor.shutdown()
+        self.node.destroy_node()
+        self.context.try_shutdown()
 
 
 def end(process: subprocess.Popen, number: int = signal.SIGINT) -> None:
@@ -95,17 +122,38 @@ NODE = ("-m", "wpt_planner.planner_node", "--ros-args")
 @pytest.mark.parametrize(
     ("state", "words", "number"),
     [
-        ("unconfigured", ("-p", "autostart:=false"), signal.SIGINT),
-        ("unconfigured", ("-p", "planner:=no_such_planner"), signal.SIGINT),
-        ("active", (), signal.SIGINT),
-        ("active", (), signal.SIGTERM),
+        ("unconfigured", (*NODE, "-p", "planner:=no_such_planner"), signal.SIGINT),
+        ("active", NODE, signal.SIGINT),
+        ("active", NODE, signal.SIGTERM),
+        ("active", ("-m", "wpt_planner.run_planner", "planner:=stop"), signal.SIGINT),
     ],
-    ids=["unconfigured", "cannot configure", "active", "SIGTERM"],
+    ids=["cannot configure", "active", "SIGTERM", "run_planner"],
 )
-def test_a_signal_ends_it(start: Callable, state: str, words: tuple[str, ...], number: int) -> None:
-    process = start(*NODE, *words)
-    wait_for_state(state)
+def test_a_signal_ends_it(
+    start: Callable, observer: Observer, state: str, words: tuple[str, ...], number: int
+) -> None:
+    process = start(*words)
+    observer.wait_for(state)
     end(process, number)
+
+
+@pytest.mark.parametrize(
+    ("state", "transitions"),
+    [
+        ("unconfigured", ()),
+        ("inactive", (Transition.TRANSITION_CONFIGURE,)),
+        ("finalized", (Transition.TRANSITION_UNCONFIGURED_SHUTDOWN,)),
+    ],
+)
+def test_a_signal_ends_it_in_states_that_a_user_chose(
+    start: Callable, observer: Observer, state: str, transitions: tuple[int, ...]
+) -> None:
+    process = start(*NODE, "-p", "autostart:=false")
+    observer.wait_for("unconfigured")
+    for transition in transitions:
+        observer.ask_for(transition)
+    observer.wait_for(state)
+    end(process)
 
 
 def test_a_signal_interrupts_loading(start: Callable, tmp_path: Path) -> None:
@@ -117,23 +165,25 @@ def test_a_signal_interrupts_loading(start: Callable, tmp_path: Path) -> None:
     end(process)
 
 
-def test_a_signal_twice_is_no_failure(start: Callable) -> None:
+def test_a_signal_twice_is_no_failure(start: Callable, observer: Observer) -> None:
     process = start(*NODE)
-    wait_for_state("active")
+    observer.wait_for("active")
     os.kill(process.pid, signal.SIGINT)
-    end_already = process.poll()
-    if end_already is None:
-        end(process)
+    end(process)
 
 
-def test_a_planner_that_hangs_is_left_behind(start: Callable, tmp_path: Path, make_bench: Callable, start_ns: int) -> None:
+def test_a_planner_that_hangs_is_left_behind(
+    start: Callable, observer: Observer, tmp_path: Path, make_bench: Callable, start_ns: int
+) -> None:
     program = tmp_path / "hanging.py"
     program.write_text(HANGING.format(where="planning"))
     process = start(str(program), "--ros-args", "-p", "use_sim_time:=true", "-p", "autostart:=true")
-    wait_for_state("active")
+    observer.wait_for("active")
     bench = make_bench(autostart=False)  # only its feeder is used; its own node stays unconfigured
     bench.spin_until(
-        lambda: all(one.get_subscription_count() for one in [*bench.images.values(), bench.odometry, bench.transforms]),
+        lambda: all(
+            one.get_subscription_count() for one in [*bench.images.values(), bench.odometry, bench.transforms]
+        ),
         "match of the inputs",
     )
     sent = iter(range(10_000))

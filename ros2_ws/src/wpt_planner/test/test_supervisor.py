@@ -15,7 +15,9 @@ S = 10**9
 CAMERAS = ("cam_front", "cam_back", "cam_left")
 
 
-def supervisor(*, use_sim_time: bool = False, may_mask: frozenset[str] = frozenset(), **values: object) -> Supervisor:
+def supervisor(
+    *, use_sim_time: bool = False, may_mask: frozenset[str] = frozenset(), **values: object
+) -> Supervisor:
     return Supervisor(
         PlannerParameters.from_values(values),
         cameras=CAMERAS,
@@ -73,7 +75,9 @@ def test_plans_keep_to_the_rate(gaps: list[float], rate: float) -> None:
         stamp += round(gap * S)
         if not rules.is_too_soon(stamp):
             planned.append(stamp)
-    assert all(later - earlier >= 0.9 * S / rate - 1 for earlier, later in zip(planned, planned[1:], strict=False))
+    assert all(
+        later - earlier >= 0.9 * S / rate - 1 for earlier, later in zip(planned, planned[1:], strict=False)
+    )
 
 
 def test_half_the_rate_takes_every_second_set_of_jittering_stamps() -> None:

@@ -12,10 +12,14 @@ S = 10**9
 NOW = 100 * S
 
 
-def camera(name: str = "cam_back", *, last_ns: int | None = NOW, publishers: int = 1, **changes: object) -> CameraWatch:
+def camera(
+    name: str = "cam_back", *, last_ns: int | None = NOW, publishers: int = 1, **changes: object
+) -> CameraWatch:
     return CameraWatch(
         name=name,
-        images=TopicWatch(name=f"/sensing/{name}/image_rect/compressed", publishers=publishers, last_ns=last_ns),
+        images=TopicWatch(
+            name=f"/sensing/{name}/image_rect/compressed", publishers=publishers, last_ns=last_ns
+        ),
         camera_info=TopicWatch(name=f"/sensing/{name}/camera_info", publishers=1),
         other_transport="raw",
         **changes,
@@ -47,7 +51,9 @@ def test_nothing_is_wrong_with_a_running_node() -> None:
 
 
 def test_a_silent_camera_is_named_with_its_silence() -> None:
-    finding = only(standing_findings(snapshot(cameras=(camera(last_ns=NOW - 32 * S // 10), camera("cam_front")))))
+    finding = only(
+        standing_findings(snapshot(cameras=(camera(last_ns=NOW - 32 * S // 10), camera("cam_front"))))
+    )
     assert finding.sentence.startswith("cam_back has been silent for 3.2 s")
     assert (finding.rank, finding.level) == (Rank.CAMERA, Level.ERROR)
 
@@ -55,7 +61,11 @@ def test_a_silent_camera_is_named_with_its_silence() -> None:
 @pytest.mark.parametrize(
     ("changes", "topics", "parts"),
     [
-        ({"publishers": 0}, (), ("has sent no image in 20.0 s", "nobody publishes /sensing/cam_back/image_rect/compressed")),
+        (
+            {"publishers": 0},
+            (),
+            ("has sent no image in 20.0 s", "nobody publishes /sensing/cam_back/image_rect/compressed"),
+        ),
         ({"publishers": 0, "other_publishers": 1}, (), ("transport:=raw",)),
         ({"publishers": 0}, ("/front/image",), ("/front/image", "remap")),
         ({"publishers": 1}, (), ("1 publisher",)),
@@ -83,7 +93,10 @@ def test_a_camera_info_that_nobody_publishes_is_named() -> None:
         camera(problem="camera cam_back has no camera_info yet"),
         camera_info=TopicWatch(name="/sensing/cam_back/camera_info", publishers=0),
     )
-    assert "nobody publishes /sensing/cam_back/camera_info" in only(standing_findings(snapshot(cameras=(watched,)))).sentence
+    assert (
+        "nobody publishes /sensing/cam_back/camera_info"
+        in only(standing_findings(snapshot(cameras=(watched,)))).sentence
+    )
 
 
 def test_doubtful_mounts_are_warnings() -> None:
@@ -124,3 +137,8 @@ def test_losses_skew_and_quality_of_service_are_handed_on() -> None:
     )
     assert {one.rank for one in findings} == {Rank.RATE, Rank.CONNECTION} and len(findings) == 4
     assert len({(one.rank, one.subject) for one in findings}) == 4
+
+
+def test_a_planner_that_is_too_slow_is_named_with_the_share() -> None:
+    assert standing_findings(snapshot(skipped_share=0.05)) == []
+    assert "40 %" in only(standing_findings(snapshot(skipped_share=0.4))).sentence

@@ -62,7 +62,10 @@ class SetReady:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ImageOutcome:
-    """The one outcome of an image. set_id: the set it is in, or came too late for. late_ns: by how much (steady)."""
+    """The one outcome of an image.
+
+    set_id: the set it is in, or came too late for. late_ns: by how much, in steady time.
+    """
 
     camera: str
     stamp_ns: int

@@ -54,7 +54,7 @@ class Stagger:
 
     @property
     def bound_limits_ns(self) -> tuple[int, int]:
-        """The open interval (spread, period - largest gap) in which a skew bound is legal; empty when reversed."""
+        """The interval (spread, period - largest gap) of legal skew bounds, ends excluded; may be empty."""
         return self.spread_ns, self.period_ns - self.largest_gap_ns
 
 
@@ -110,7 +110,7 @@ def multiples(gap_ns: float, interval_ns: float) -> int:
 
 
 def _intervals(usable: Mapping[str, list[int]]) -> tuple[float, float, float] | None:
-    """Period, usual interval and shortest regular interval (ns) of the rig; None where they cannot be told yet."""
+    """Period, usual interval and shortest regular interval (ns) of the rig; None when unclear as yet."""
     by_camera = [
         sorted(after - before for before, after in zip(series, series[1:], strict=False))
         for series in usable.values()
@@ -145,8 +145,7 @@ def _median_gap(series: list[int]) -> int:
 
 
 def _loses_images(usable: Mapping[str, list[int]], unit: float) -> bool | None:
-    """Tell lost images from a rig that skips cycles by design, where intervals of one and two units both
-    abound.
+    """Tell lost images from a rig that skips cycles by design; both have intervals of one and two units.
 
     A rig that skips (12 images over 20 lidar turns: 1, 2, 2, 1, 2, 2 turns) has no two short intervals in a
     row, a camera that sends every unit has them even at 80 % loss. None: too few intervals to tell.

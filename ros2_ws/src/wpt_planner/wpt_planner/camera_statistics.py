@@ -1,4 +1,4 @@
-"""Rate, jitter, loss and firing order of the cameras, from their stamps alone; judges the skew bound of the sets."""
+"""Rate, jitter, loss and firing order of the cameras, from stamps alone; judges the skew bound."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class CameraStatistics:
     """
 
     def __init__(self, cameras: Sequence[str], *, window: int = 64) -> None:
-        """window: stamps kept per camera, at least 8. Raises ValueError on a repeated name or a smaller window."""
+        """window: stamps kept per camera, at least 8. Raises ValueError."""
         if len(set(cameras)) != len(cameras) or not cameras:
             raise ValueError(f"cameras {list(cameras)} are empty or name one twice; give each camera once")
         if window < 8:
@@ -77,13 +77,15 @@ class CameraStatistics:
         self._stale = False
 
     def add(self, camera: str, stamp_ns: int) -> None:
-        """Take one image stamp. Repeated stamps and small steps back are ignored; a jump starts a new window.
+        """Take one image stamp; a jump starts a new window. Ignored: repeats, small steps back, stamp zero.
 
         Raises KeyError for a camera that was not named at construction.
         """
         with self._lock:
             series = self._series[camera]
             stamps = series.stamps
+            if stamp_ns <= 0:
+                return
             if stamps:
                 gap = stamp_ns - stamps[-1]
                 if -_BACKWARD_JUMP_NS < gap <= 0:
@@ -146,8 +148,7 @@ class CameraStatistics:
         )
 
     def skew_bound_problem(self, max_skew_ns: int) -> str | None:
-        """One sentence when no set, or a mixed set, can come of this bound; None when it is legal or nothing
-        is known.
+        """One sentence when the bound allows no set, or a mixed one; None when it is legal or unknown.
 
         The bound must exceed the rig's spread and stay below the period minus the largest gap between
         neighbouring cameras (the proof is in camera_stagger).
@@ -162,18 +163,18 @@ class CameraStatistics:
         )
         if low >= high:
             return (
-                f"no skew bound tells one cycle from the next: {figures}; the images are staggered over so much of the"
-                " period that the cameras need another trigger order or hardware triggering"
+                f"no skew bound tells one cycle from the next: {figures}; the images are staggered over"
+                " so much of the period that the cameras need another trigger order or hardware triggering"
             )
         advice = f"set max_skew between the two, for example {_ms(_middle(low, high))}"
         if max_skew_ns <= low:
             return f"max_skew {_ms(max_skew_ns)} is too small, no set can be complete: {figures}; {advice}"
         if max_skew_ns >= high:
-            return f"max_skew {_ms(max_skew_ns)} is too large, images of two cycles can be mixed: {figures}; {advice}"
+            return f"max_skew {_ms(max_skew_ns)} is too large, two cycles can be mixed: {figures}; {advice}"
         return None
 
     def suggested_skew_ns(self) -> int | None:
-        """The middle of the legal interval, in whole milliseconds where it has one; None when unknown or none is."""
+        """The middle of the legal interval, in whole milliseconds where possible; None when there is none."""
         stagger = self.stagger()
         if stagger is None:
             return None
@@ -181,7 +182,7 @@ class CameraStatistics:
         return _middle(low, high) if low < high else None
 
     def rate_problem(self) -> str | None:
-        """One sentence naming cameras whose rate is not the rig's, or that were seen too rarely; None otherwise."""
+        """One sentence naming the cameras whose rate is not the rig's; None when all agree."""
         stagger = self.stagger()
         if stagger is None:
             return None
@@ -193,12 +194,12 @@ class CameraStatistics:
         if not odd:
             return None
         return (
-            f"{', '.join(odd)} run at another rate than the rig ({1e9 / stagger.interval_ns:.1f} Hz), so most of their"
-            " images find no set; run all cameras at one rate"
+            f"{', '.join(odd)} run at another rate than the rig ({1e9 / stagger.interval_ns:.1f} Hz), so"
+            " most of their images find no set; run all cameras at one rate"
         )
 
     def loss_sentences(self, minimum_percent: float = 1.0) -> list[str]:
-        """One sentence for each camera that lost at least this share of its images before they reached this node."""
+        """One sentence for each camera that lost at least this share of its images before this node."""
         sentences = []
         for camera in self._series:
             timing = self.timing(camera)

@@ -16,7 +16,13 @@ from wpt_planner.set_outcome import Outcome
 
 
 def diagnostic_msg(
-    *, node: str, stamp: Time, hardware: str, findings: list[Finding], good: str, values: Sequence[tuple[str, str]]
+    *,
+    node: str,
+    stamp: Time,
+    hardware: str,
+    findings: list[Finding],
+    good: str,
+    values: Sequence[tuple[str, str]],
 ) -> DiagnosticArray:
     """Return the message. node: full name; hardware: device in words; good: the line when there are no findings."""
     level, line = summary(findings, good)
@@ -67,7 +73,9 @@ def running_values(line: PlanningLine, now_ns: int) -> list[tuple[str, str]]:
         ("skew, last minute", _percentiles_in_words(tally, "skew_ms", now_ns)),
     ]
     values += [(f"sets {outcome.name.lower()}", str(tally.outcomes[outcome])) for outcome in Outcome]
-    values.append(("resets", str(tally.resets) + (f" (last: {tally.last_reset_reason})" if tally.resets else "")))
+    values.append(
+        ("resets", str(tally.resets) + (f" (last: {tally.last_reset_reason})" if tally.resets else ""))
+    )
     flags = [flag.name.lower() for flag in PlanFlag if flag and flag in tally.last_flags]
     values.append(("flags of the last plan", ", ".join(flags) or "none"))
     values.append(("cameras held or masked", ", ".join(tally.last_degraded) or "none"))
@@ -78,7 +86,9 @@ def running_values(line: PlanningLine, now_ns: int) -> list[tuple[str, str]]:
             f"{timing.rate_hz:.1f} Hz, {timing.lost_percent:.1f} % lost before this node"
         )  # fmt: skip
         failed = line.cameras[name].failed_images
-        values.append((f"images of {name}", f"{rate}; {fates or 'none'}" + (f"; {failed} unusable" if failed else "")))
+        values.append(
+            (f"images of {name}", f"{rate}; {fates or 'none'}" + (f"; {failed} unusable" if failed else ""))
+        )
     values += [(f"noted: {subject}", str(count)) for subject, count in sorted(tally.notes.items())]
     return values
 

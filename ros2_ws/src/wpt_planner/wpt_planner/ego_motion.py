@@ -57,8 +57,7 @@ class EgoMotion:
         max_extrapolation_ns: int = 100_000_000,
         wait_ns: int = 20_000_000,
     ) -> None:
-        """horizon_ns, capacity: how far back and how many samples are kept. max_gap_ns: interpolated over at
-        most.
+        """horizon_ns, capacity: how far back and how many samples are kept. max_gap_ns: longest interpolated.
 
         max_extrapolation_ns: continued by twist beyond the newest sample. wait_ns: for wait_deadline_ns.
         Raises ValueError.
@@ -89,7 +88,7 @@ class EgoMotion:
         linear: Sequence[float] | np.ndarray,
         angular: Sequence[float] | np.ndarray,
     ) -> list[EgoFinding]:
-        """Take one odometry message: pose (4, 4), velocities (3,) in base_link. Never raises on its content."""
+        """Take one odometry message: pose (4, 4), velocities (3,) in base_link. Its content never raises."""
         try:
             sample = checked_sample(stamp_ns, odom_from_base, linear, angular)
         except se3.TransformError as error:
@@ -128,7 +127,7 @@ class EgoMotion:
         return None if self.covers(stamp_ns) else now_ns + self._wait
 
     def wait_covered(self, stamp_ns: int, timeout_s: float) -> bool:
-        """Wait until odometry covers the stamp, at most ``timeout_s``; returns whether it does. For a worker thread."""
+        """Wait at most ``timeout_s`` until odometry covers the stamp; returns whether it does."""
         with self._changed:
             return self._changed.wait_for(lambda: self._covers(stamp_ns), timeout_s)
 
@@ -231,8 +230,8 @@ class EgoMotion:
             return [EgoFinding(EgoFindingKind.DUPLICATE, stamp, f"odometry of {_seconds(stamp)} came twice")]
         if step < 0:
             sentence = (
-                f"odometry of {_seconds(stamp)} is dropped, its stamp is {-step / 1e6:.1f} ms behind the one before it;"
-                " is it published by two nodes?"
+                f"odometry of {_seconds(stamp)} is dropped, its stamp is {-step / 1e6:.1f} ms behind the"
+                " one before it; is it published by two nodes?"
             )
             return [EgoFinding(EgoFindingKind.OUT_OF_ORDER, stamp, sentence)]
         self._aside = None
@@ -253,8 +252,8 @@ class EgoMotion:
                 ]
             self._aside = sample
             sentence = (
-                f"odometry of {_seconds(stamp)} is {(stamp - newest) / 1e9:+.3f} s from the one before it and waits for a"
-                " second one to confirm that the clock was set"
+                f"odometry of {_seconds(stamp)} is {(stamp - newest) / 1e9:+.3f} s from the one before"
+                " it and waits for a second one to confirm that the clock was set"
             )
             return [EgoFinding(EgoFindingKind.STRAY, stamp, sentence)]
         self._clear()
@@ -262,8 +261,8 @@ class EgoMotion:
         self._append(aside)
         self._append(sample)
         sentence = (
-            f"odometry stamps jumped by {(stamp - newest) / 1e9:+.3f} s to {_seconds(stamp)}, as when a bag restarts;"
-            " earlier ego motion was dropped"
+            f"odometry stamps jumped by {(stamp - newest) / 1e9:+.3f} s to {_seconds(stamp)}, as when a"
+            " bag restarts; earlier ego motion was dropped"
         )
         return [EgoFinding(EgoFindingKind.RESTART, stamp, sentence)]
 
@@ -297,8 +296,8 @@ class EgoMotion:
             return []  # one earlier sample cannot tell a jump from a twist that is always wrong
         self._mismatches = 0
         sentence = (
-            f"the pose jumped by {metres:.2f} m and {np.degrees(radians):.1f} degrees against its twist within"
-            f" {step / 1e6:.0f} ms at {_seconds(sample.stamp_ns)}; earlier ego motion was dropped"
+            f"the pose jumped by {metres:.2f} m and {np.degrees(radians):.1f} degrees against its twist"
+            f" within {step / 1e6:.0f} ms at {_seconds(sample.stamp_ns)}; earlier ego motion was dropped"
         )
         return [EgoFinding(EgoFindingKind.JUMP, sample.stamp_ns, sentence)]
 
@@ -332,8 +331,8 @@ class EgoMotion:
         if self._mismatches != _MISMATCHES_TO_TELL:
             return []
         sentence = (
-            f"odometry twist disagrees with the poses by {speed_error:.1f} m/s at {_seconds(sample.stamp_ns)}; fill"
-            " twist in child_frame_id, the ego's speed is taken from it"
+            f"odometry twist disagrees with the poses by {speed_error:.1f} m/s at"
+            f" {_seconds(sample.stamp_ns)}; fill twist in child_frame_id, the ego's speed is taken from it"
         )
         return [EgoFinding(EgoFindingKind.TWIST_MISMATCH, sample.stamp_ns, sentence)]
 
@@ -362,7 +361,7 @@ class EgoMotion:
         return bool(self._stamps) and self._stamps[-1] >= stamp_ns
 
     def _neighbours(self, stamp_ns: int) -> tuple[EgoSample, EgoSample | None] | str:
-        """The samples around a stamp (twice the same where exact, None after the newest), or what is wrong."""
+        """The samples around a stamp (twice one where exact, None after the newest), or what is wrong."""
         if not self._stamps:
             return "no odometry has arrived; check that localization publishes it"
         index = bisect_left(self._stamps, stamp_ns, lo=self._start)
@@ -380,15 +379,15 @@ class EgoMotion:
             return after, after
         if index == self._start:
             return (
-                f"the oldest odometry kept is {(after.stamp_ns - stamp_ns) / 1e6:.0f} ms newer than needed; it has just"
-                " started, was reset, or its stamps are off"
+                f"the oldest odometry kept is {(after.stamp_ns - stamp_ns) / 1e6:.0f} ms newer than"
+                " needed; it has just started, was reset, or its stamps are off"
             )
         before = self._samples[index - 1]
         gap = after.stamp_ns - before.stamp_ns
         if gap > self._max_gap:
             return (
-                f"odometry has a gap of {gap / 1e6:.0f} ms there, at most {self._max_gap / 1e6:.0f} ms are interpolated;"
-                " check for lost messages"
+                f"odometry has a gap of {gap / 1e6:.0f} ms there, at most {self._max_gap / 1e6:.0f} ms"
+                " are interpolated; check for lost messages"
             )
         return before, after
 

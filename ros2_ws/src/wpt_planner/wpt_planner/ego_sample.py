@@ -1,4 +1,4 @@
-"""What goes into and comes out of EgoMotion: checked samples of pose and velocity, and findings about odometry."""
+"""What EgoMotion takes and gives: checked samples of pose and velocity, findings about odometry."""
 
 from __future__ import annotations
 
@@ -44,7 +44,10 @@ class EgoFinding:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EgoSample:
-    """Pose (4, 4) of base_link in the odometry frame; velocities (3,) in base_link, m/s and rad/s; read-only arrays."""
+    """The ego at one stamp; arrays are read-only.
+
+    odom_from_base: (4, 4) pose. linear, angular: (3,) velocities in base_link, m/s and rad/s.
+    """
 
     stamp_ns: int
     odom_from_base: np.ndarray

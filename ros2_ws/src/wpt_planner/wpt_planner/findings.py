@@ -50,5 +50,9 @@ def span(nanoseconds: int) -> str:
         (730 * 86400.0, 86400.0, "days"),
     ):
         if abs(seconds) < limit:
-            return f"{seconds / unit:.3f} s" if name == "s" and abs(seconds) < 2 else f"{seconds / unit:.1f} {name}"
+            return (
+                f"{seconds / unit:.3f} s"
+                if name == "s" and abs(seconds) < 2
+                else f"{seconds / unit:.1f} {name}"
+            )
     return f"{seconds / (365.25 * 86400.0):.1f} years"

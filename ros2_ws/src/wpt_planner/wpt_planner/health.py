@@ -17,6 +17,7 @@ _DISPLAY_NS = 5 * 10**9
 # The same finding is logged again after this.
 _LOG_AGAIN_NS = 5 * 10**9
 _WINDOW_NS = 60 * 10**9
+_RATE_WINDOW_NS = 10 * 10**9
 
 
 @dataclass
@@ -52,9 +53,16 @@ class Tally:
         """Return the measurements of the last minute."""
         return [value for at, value in self.measurements.get(name, ()) if now_ns - at <= _WINDOW_NS]
 
+    def skipped_share(self, now_ns: int) -> float:
+        """Share of the last ten seconds' sets that came while the planner was working; 0 of fewer than ten."""
+        recent = [
+            value for at, value in self.measurements.get("skipped_busy", ()) if now_ns - at <= _RATE_WINDOW_NS
+        ]
+        return sum(recent) / len(recent) if len(recent) >= 10 else 0.0
+
     def rate_hz(self, name: str, now_ns: int) -> float:
         """How often per second something was measured, over the last ten seconds."""
-        times = [at for at, _ in self.measurements.get(name, ()) if now_ns - at <= 10 * 10**9]
+        times = [at for at, _ in self.measurements.get(name, ()) if now_ns - at <= _RATE_WINDOW_NS]
         if len(times) < 2:
             return 0.0
         # Up to now, not up to the last one, so that the rate falls when something stops.
@@ -94,11 +102,11 @@ class Health:
 
     def findings(self, standing: Iterable[Finding], now_ns: int) -> list[Finding]:
         """Return standing and noted findings, causes first and the worse first within a rank."""
-        noted = [
-            entry.finding for entry in self._noted.values() if now_ns - entry.last_ns <= _DISPLAY_NS
-        ]
+        noted = [entry.finding for entry in self._noted.values() if now_ns - entry.last_ns <= _DISPLAY_NS]
         everything = {(finding.rank, finding.subject): finding for finding in [*noted, *standing]}
-        return sorted(everything.values(), key=lambda finding: (finding.rank, -finding.level, finding.subject))
+        return sorted(
+            everything.values(), key=lambda finding: (finding.rank, -finding.level, finding.subject)
+        )
 
 
 def summary(findings: list[Finding], good: str) -> tuple[Level, str]:

@@ -10,6 +10,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSCompatibility, qos_check_compatible, qos_policy_name_from_kind
 
 from wpt_planner import topics
+from wpt_planner.camera_image import CameraProblem
 from wpt_planner.diagnostics import diagnostic_msg, good_line, planner_values, running_values
 from wpt_planner.findings import Finding, Level, Rank
 from wpt_planner.planning_line import PlanningLine
@@ -77,8 +78,8 @@ class NodeWatch:
         else:
             if is_due:
                 self._ask(line)
-            snapshot = self._snapshot(line, active_since_ns, now_ns)
             with line.book:
+                snapshot = self._snapshot(line, active_since_ns, now_ns)
                 findings = line.health.findings(standing_findings(snapshot), now_ns)
         gist = [(finding.rank, finding.subject, finding.level) for finding in findings]
         if is_due or gist != self._gist:
@@ -127,7 +128,10 @@ class NodeWatch:
         self._skew_problem = line.statistics.skew_bound_problem(max_skew_ns) or ""
         self._forget_healed()
         self._image_topics = []
-        if any(not self._publishers[topics.image_topic(name, line.parameters.transport).name] for name in line.cameras):
+        if any(
+            not self._publishers[topics.image_topic(name, line.parameters.transport).name]
+            for name in line.cameras
+        ):
             image_type = {"compressed": "CompressedImage", "raw": "Image"}[line.parameters.transport]
             ours = {self._node.resolve_topic_name(name) for name in names}
             self._image_topics = [
@@ -167,13 +171,17 @@ class NodeWatch:
 
         cameras = []
         for name, camera in line.cameras.items():
-            problem = camera.problem()
+            try:
+                camera.calibration()
+                problem = ""
+            except CameraProblem as error:
+                problem = error.sentence
             cameras.append(
                 CameraWatch(
                     name=name,
                     images=watch(topics.image_topic(name, transport), name),
                     camera_info=watch(topics.camera_info_topic(name), f"camera_info of {name}"),
-                    problem=problem.sentence if problem is not None else "",
+                    problem=problem,
                     warnings=camera.warnings(),
                     other_transport=other,
                     other_publishers=self._publishers.get(topics.image_topic(name, other).name, 0),
@@ -191,6 +199,7 @@ class NodeWatch:
             odometry=watch(topics.ODOMETRY, "odometry"),
             needs_ego=line.planner.needs_ego or line.parameters.require_ego,
             last_plan_ns=line.health.tally.last_plan_ns,
+            skipped_share=line.health.tally.skipped_share(now_ns),
             losses=self._losses,
             skew_problem=self._skew_problem,
             incompatible=[

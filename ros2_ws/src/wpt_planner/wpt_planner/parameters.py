@@ -135,12 +135,18 @@ class PlannerParameters:
         declarations = load_declarations()
         unknown = sorted(set(values) - set(declarations))
         if unknown:
-            raise ParameterError(f"parameter {unknown[0]} is not known, expected one of planner_parameters.yaml")
+            raise ParameterError(
+                f"parameter {unknown[0]} is not known, expected one of planner_parameters.yaml"
+            )
         merged = {name: values.get(name, declaration.default) for name, declaration in declarations.items()}
         for name, declaration in declarations.items():
             if (problem := declaration.problem(merged[name])) is not None:
                 raise ParameterError(problem)
-        limits = {name.removeprefix("limits."): merged.pop(name) for name in list(merged) if name.startswith("limits.")}
+        limits = {
+            name.removeprefix("limits."): merged.pop(name)
+            for name in list(merged)
+            if name.startswith("limits.")
+        }
         merged["limits"] = PlausibilityLimits(**limits)
         merged["cameras"] = tuple(merged["cameras"])
         merged["default_command"] = Command[merged["default_command"].upper()]
@@ -200,7 +206,9 @@ def declare_parameters(node: Node) -> None:
 
 def read_parameters(node: Node) -> PlannerParameters:
     """Return the node's present values; raises ParameterError."""
-    return PlannerParameters.from_values({name: node.get_parameter(name).value for name in load_declarations()})
+    return PlannerParameters.from_values(
+        {name: node.get_parameter(name).value for name in load_declarations()}
+    )
 
 
 def _descriptor(declaration: Declaration) -> ParameterDescriptor:
@@ -220,7 +228,9 @@ def _descriptor(declaration: Declaration) -> ParameterDescriptor:
         ]
     if declaration.type == "double" and declaration.minimum is not None:
         descriptor.floating_point_range = [
-            FloatingPointRange(from_value=float(declaration.minimum), to_value=float(declaration.maximum), step=0.0)
+            FloatingPointRange(
+                from_value=float(declaration.minimum), to_value=float(declaration.maximum), step=0.0
+            )
         ]
     return descriptor
 
@@ -232,8 +242,16 @@ def markdown_table() -> str:
     for declaration in load_declarations().values():
         if declaration.group != group:
             group = declaration.group
-            lines += ["", f"**{group}**", "", "| parameter | type | default | allowed | meaning |", "| --- | --- | --- | --- | --- |"]
-        default = ", ".join(declaration.default) if isinstance(declaration.default, list) else declaration.default
+            lines += [
+                "",
+                f"**{group}**",
+                "",
+                "| parameter | type | default | allowed | meaning |",
+                "| --- | --- | --- | --- | --- |",
+            ]
+        default = (
+            ", ".join(declaration.default) if isinstance(declaration.default, list) else declaration.default
+        )
         if isinstance(default, bool):
             default = str(default).lower()
         unit = f" {declaration.unit}" if declaration.unit else ""

@@ -171,7 +171,9 @@ class PlanCycle:
         except Exception as error:  # noqa: BLE001 - the node lives, whatever a planner does
             what = " ".join(str(error).split()) or "no message"
             name = type(error).__name__
-            self._fail(result, f"planning on the set failed with {name}: {what}; run with log_level debug for more")
+            self._fail(
+                result, f"planning on the set failed with {name}: {what}; run with log_level debug for more"
+            )
         return result
 
     def _fail(self, result: SetResult, reason: str) -> None:
@@ -183,7 +185,9 @@ class PlanCycle:
         self._require_present(job)
         if (problem := self._supervisor.time_problem(reference_ns, self._ros_now_ns())) is not None:
             raise SetRefused(problem, rank=Rank.CLOCK, subject="stamps")
-        if (problem := command_problem(job.command.command, self._planner.commands, self._planner.name)) is not None:
+        if (
+            problem := command_problem(job.command.command, self._planner.commands, self._planner.name)
+        ) is not None:
             raise SetRefused(problem, rank=Rank.COMMAND, subject="command")
         self._await_images(job, result)
         watch.end("decode")
@@ -258,7 +262,9 @@ class PlanCycle:
         for name in lost:
             self._stand_in(name, job, result, failures.get(name))
 
-    def _calibration(self, name: str, image: CameraImage, result: SetResult, stamp_ns: int) -> CameraCalibration:
+    def _calibration(
+        self, name: str, image: CameraImage, result: SetResult, stamp_ns: int
+    ) -> CameraCalibration:
         try:
             return self._cameras[name].calibration(image)
         except CameraProblem:
@@ -294,10 +300,16 @@ class PlanCycle:
         uncovered = [name for name, sample in samples.items() if sample is None]
         if reference is None or uncovered:
             if self._planner.needs_ego and reference is None:
-                raise SetRefused(self._ego_problem(reference_ns, f"{self._planner.name} needs it"), rank=Rank.EGO, subject="odometry")
+                raise SetRefused(
+                    self._ego_problem(reference_ns, f"{self._planner.name} needs it"),
+                    rank=Rank.EGO,
+                    subject="odometry",
+                )
             if self._parameters.require_ego:
                 stamp_ns = reference_ns if reference is None else result.images[uncovered[0]][0].stamp_ns
-                raise SetRefused(self._ego_problem(stamp_ns, "require_ego is set"), rank=Rank.EGO, subject="odometry")
+                raise SetRefused(
+                    self._ego_problem(stamp_ns, "require_ego is set"), rank=Rank.EGO, subject="odometry"
+                )
             result.flags |= PlanFlag.UNCOMPENSATED
         if reference is not None:
             result.ego = _ego_state(reference)
@@ -313,7 +325,9 @@ class PlanCycle:
                 image, calibration = result.images[name]
                 sample = samples[name]
                 pose = sample.odom_from_base if sample is not None and reference is not None else None
-                status = ViewStatus.HELD if result.cameras[name].status is CameraStatus.HELD else ViewStatus.USED
+                status = (
+                    ViewStatus.HELD if result.cameras[name].status is CameraStatus.HELD else ViewStatus.USED
+                )
                 views[name] = CameraView(
                     calibration=calibration,
                     stamp_ns=image.stamp_ns,
@@ -324,7 +338,9 @@ class PlanCycle:
             elif (view := self._masked_view(name, reference_ns, result.ego)) is not None:
                 views[name] = view
             old = result.cameras[name]
-            result.cameras[name] = CameraOutcome(status=old.status, stamp_ns=old.stamp_ns, odom_from_base=pose)
+            result.cameras[name] = CameraOutcome(
+                status=old.status, stamp_ns=old.stamp_ns, odom_from_base=pose
+            )
         return Frame(
             reference_stamp_ns=reference_ns,
             views=views,

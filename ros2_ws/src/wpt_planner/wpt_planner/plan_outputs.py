@@ -41,7 +41,9 @@ class PlanOutputs:
         def publisher(topic: topics.Topic) -> Any:
             name = node.resolve_topic_name(topic.name)
             events = PublisherEventCallbacks(incompatible_qos=lambda event: on_incompatible(name, event))
-            return node.create_lifecycle_publisher(topic.type, topic.name, topic.qos(), event_callbacks=events)
+            return node.create_lifecycle_publisher(
+                topic.type, topic.name, topic.qos(), event_callbacks=events
+            )
 
         self._trajectory = publisher(topics.trajectory_topic(parameters.trajectory_deadline))
         self._report = publisher(topics.SET_REPORT)
@@ -49,7 +51,9 @@ class PlanOutputs:
         self._path = publisher(topics.PATH)
         self._markers = publisher(topics.MARKERS)
         self._overlays = (
-            {name: publisher(topics.overlay_topic(name)) for name in camera_names} if parameters.publish_overlay else {}
+            {name: publisher(topics.overlay_topic(name)) for name in camera_names}
+            if parameters.publish_overlay
+            else {}
         )
 
     def destroy(self) -> None:

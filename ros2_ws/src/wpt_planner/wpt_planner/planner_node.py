@@ -33,6 +33,7 @@ from wpt_planner import topics
 from wpt_planner.autostart import Autostart
 from wpt_planner.diagnostics import planner_values
 from wpt_planner.findings import Level, Rank
+from wpt_planner.node_guards import guarded, transition
 from wpt_planner.node_watch import NodeStatus, NodeWatch
 from wpt_planner.parameters import (
     ParameterError,
@@ -57,37 +58,6 @@ def make_planner(spec: str, *, device: str, precision: str) -> Planner:
     from wpt_policy import registry
 
     return registry.make_planner(spec, device=device, precision=precision)
-
-
-def guarded(callback: Callable[..., Any]) -> Callable[..., Any]:
-    """Keep a callback's exception from ending the node: it becomes a finding, with its traceback at debug level."""
-
-    @functools.wraps(callback)
-    def guard(self: PlannerNode, *args: Any) -> Any:
-        try:
-            return callback(self, *args)
-        except Exception as error:  # noqa: BLE001 - no message may end the node
-            sentence = f"{callback.__name__.lstrip('_')} failed with {type(error).__name__}: {error}"
-            self.report_fault(callback.__name__, sentence, traceback.format_exc())
-
-    return guard
-
-
-def transition(callback: Callable[..., TransitionCallbackReturn]) -> Callable[..., TransitionCallbackReturn]:
-    """Tell autostart who asked for a transition, and keep the reason of one that raises: rclpy throws it away."""
-
-    @functools.wraps(callback)
-    def told(self: PlannerNode, state: LifecycleState) -> TransitionCallbackReturn:
-        self._autostart.transition_begins()
-        try:
-            return callback(self, state)
-        except Exception as error:  # noqa: BLE001 - on_error follows
-            name = callback.__name__.removeprefix("on_")
-            self._failure = f"{name} failed with {type(error).__name__}: {' '.join(str(error).split())}"
-            self.get_logger().debug(traceback.format_exc())
-            return TransitionCallbackReturn.ERROR
-
-    return told
 
 
 class PlannerNode(LifecycleNode):
@@ -135,7 +105,9 @@ class PlannerNode(LifecycleNode):
             self._configure(read_parameters(self))
         except Exception as error:  # noqa: BLE001 - a bundle may fail in any way, and the reason must be seen
             self._release()
-            name = "" if isinstance(error, ValueError | LookupError | OSError) else f"{type(error).__name__}: "
+            name = (
+                "" if isinstance(error, ValueError | LookupError | OSError) else f"{type(error).__name__}: "
+            )
             reason = f"cannot configure: {name}{' '.join(str(error).split())}"
             if reason != self._failure:
                 self.get_logger().error(reason)
@@ -156,7 +128,9 @@ class PlannerNode(LifecycleNode):
         self._active_since_ns = time.monotonic_ns()
         self._watch.restart()
         self._clock_jumps = self.get_clock().create_jump_callback(
-            JumpThreshold(min_forward=_FORWARD_JUMP, min_backward=Duration(nanoseconds=-1), on_clock_change=True),
+            JumpThreshold(
+                min_forward=_FORWARD_JUMP, min_backward=Duration(nanoseconds=-1), on_clock_change=True
+            ),
             post_callback=self._on_clock_jump,
         )
         transport = line.parameters.transport
@@ -243,7 +217,9 @@ class PlannerNode(LifecycleNode):
         self._active_since_ns = None
         if self._line is not None and not self._line.stop(_JOIN_LIMIT_S):
             self.joined = False
-            self.get_logger().error(f"the planner did not end its work within {_JOIN_LIMIT_S} s and is left behind")
+            self.get_logger().error(
+                f"the planner did not end its work within {_JOIN_LIMIT_S} s and is left behind"
+            )
 
     def _release(self) -> None:
         self._stop()
@@ -320,6 +296,7 @@ class PlannerNode(LifecycleNode):
         self._deadline_timer.timer_period_ns = max(100_000, deadline_ns - time.monotonic_ns())
         self._deadline_timer.reset()
 
+    @guarded
     def _on_clock_jump(self, jump: TimeJump) -> None:
         line, now_ns = self._require_line(), self._ros_now_ns()
         if jump.clock_change in (ClockChange.ROS_TIME_ACTIVATED, ClockChange.ROS_TIME_DEACTIVATED):
@@ -374,6 +351,15 @@ class PlannerNode(LifecycleNode):
         else:
             self.get_logger().error(sentence, throttle_duration_sec=5.0)
 
+    def transition_begins(self) -> None:
+        """A transition that is not autostart's own ends autostart."""
+        self._autostart.transition_begins()
+
+    def transition_failed(self, sentence: str, details: str) -> None:
+        """Keep the reason of a transition that raised; on_error follows."""
+        self._failure = sentence
+        self.get_logger().debug(details)
+
     @guarded
     def _look_around(self) -> None:
         """Every 0.2 s of steady time: autostart and watchdogs."""
@@ -419,12 +405,12 @@ class StopSignal:
             raise KeyboardInterrupt
 
 
-def run(args: Sequence[str] | None = None) -> int:
+def run(args: Sequence[str] | None = None, planner_factory: PlannerFactory = make_planner) -> int:
     """Run the node until SIGINT or SIGTERM; returns 0 then, 1 where it cannot start."""
     stop = StopSignal()
     rclpy.init(args=None if args is None else list(args), signal_handler_options=SignalHandlerOptions.NO)
     try:
-        node = PlannerNode()
+        node = PlannerNode(planner_factory=planner_factory)
     except ParameterError as error:
         print(f"planner_node cannot start: {error}", file=sys.stderr)
         rclpy.try_shutdown()
@@ -443,9 +429,9 @@ def run(args: Sequence[str] | None = None) -> int:
     return 0
 
 
-def main(args: Sequence[str] | None = None) -> NoReturn:
+def main(args: Sequence[str] | None = None, planner_factory: PlannerFactory = make_planner) -> NoReturn:
     """Run the node and end the process with its code."""
-    code = run(args)
+    code = run(args, planner_factory)
     sys.stdout.flush()
     sys.stderr.flush()
     # The node has ended in good order. Python's own end would take up to a second more to unload torch, and for ever

@@ -88,6 +88,7 @@ class PlanningLine:
         self.converter = choose_converter()
         self._output = output
         self._ros_now_ns = ros_now_ns
+        self.sets = self._new_filter()  # may raise, so before threads are started
         self._pool = DecodePool(parameters.decode_threads)
         self.cameras = {
             name: CameraInput(
@@ -113,7 +114,6 @@ class PlanningLine:
             planner_name=planner.name,
             use_sim_time=use_sim_time,
         )
-        self.sets = self._new_filter()
         self._cycle = PlanCycle(
             planner,
             self.supervisor,
@@ -228,7 +228,9 @@ class PlanningLine:
         except ConversionError as error:
             self.note(Rank.EGO, Level.ERROR, "odometry", str(error))
             return
-        for finding in self.ego_motion.add(sample.stamp_ns, sample.odom_from_base, sample.linear, sample.angular):
+        for finding in self.ego_motion.add(
+            sample.stamp_ns, sample.odom_from_base, sample.linear, sample.angular
+        ):
             self.note(Rank.EGO, Level.WARN, "odometry", finding.sentence)
             if finding.resets_memory:
                 self._forget(finding.sentence)
@@ -275,7 +277,9 @@ class PlanningLine:
             to_hold=self.supervisor.candidates_to_hold(self.camera_names, reference_ns),
         )
         if not self.enabled:
-            self._finish(job, Outcome.DISABLED, "planning is switched off; switch it on by the ~/enable service")
+            self._finish(
+                job, Outcome.DISABLED, "planning is switched off; switch it on by the ~/enable service"
+            )
             return
         try:
             self.supervisor.require_possible(camera_set.missing, job.to_hold, Outcome.INCOMPLETE)
@@ -343,7 +347,9 @@ class PlanningLine:
         result.latency_ms = (result.published_ns - result.job.arrival_ns) / 1e6
 
     def _worker_failed(self, job: SetJob, error: Exception) -> None:
-        sentence = f"details of set {job.camera_set.set_id} could not be published: {type(error).__name__}: {error}"
+        sentence = (
+            f"details of set {job.camera_set.set_id} could not be published: {type(error).__name__}: {error}"
+        )
         self.note(Rank.PLANNER, Level.ERROR, "publishing", sentence, repr(error))
 
     def _skip(self, job: SetJob) -> None:
@@ -374,6 +380,7 @@ class PlanningLine:
                 self._skipped += 1
             report = result.report(now_ns=now_ns, skipped_before=self._skipped)
             tally.measure("skew_ms", steady_ns, report.skew_ns / 1e6)
+            tally.measure("skipped_busy", steady_ns, float(result.outcome is Outcome.SKIPPED_BUSY))
             if result.outcome is Outcome.PLANNED:
                 self._skipped = 0
                 tally.last_plan_ns = steady_ns

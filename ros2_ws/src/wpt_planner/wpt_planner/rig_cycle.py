@@ -15,7 +15,7 @@ _MEASURED_EVERY = 8
 
 
 class RigCycle:
-    """Cameras are meant by their index; stamps in ns. Where an offset is unknown any two images may go together."""
+    """Cameras by index, stamps in ns. Where an offset is unknown, any two images may go together."""
 
     def __init__(self, cameras: Sequence[str], max_skew_ns: int) -> None:
         self._cameras = tuple(cameras)
@@ -87,7 +87,7 @@ class RigCycle:
         return all(self.agree(camera, stamp_ns, other, other_ns) for other, other_ns in stamps.items())
 
     def may_still_join(self, camera: int, after_ns: int, stamps: Mapping[int, int]) -> bool:
-        """Whether an image of the camera later than ``after_ns`` could be of the cycle of all these images."""
+        """Whether an image of the camera after ``after_ns`` could be of the cycle of all these images."""
         offset = self._offsets[camera]
         if offset is None:
             return True

@@ -43,7 +43,9 @@ def node_arguments(graph: Mapping[str, Any], values: Mapping[str, str]) -> list[
     node = graph["node"]
     presets = yaml.safe_load(shared_file("config", "topic_presets.yaml").read_text(encoding="utf-8"))
     if values["topics"] and values["topics"] not in presets:
-        raise GraphArgumentError(f"topics is {values['topics']!r}, expected one of {', '.join(presets)} or nothing")
+        raise GraphArgumentError(
+            f"topics is {values['topics']!r}, expected one of {', '.join(presets)} or nothing"
+        )
     words = ["--ros-args", "-r", f"__node:={node['name']}"]
     if values["namespace"]:
         words += ["-r", f"__ns:=/{values['namespace'].strip('/')}"]

@@ -1,5 +1,4 @@
-"""Makes camera sets, one image of each camera from one cycle of the rig, out of images that arrive in any
-order.
+"""Makes camera sets, one image of each camera from one cycle of the rig, of images in any order.
 
 Why a set mixes no cycles. Within one cycle the cameras fire at fixed offsets; a set that takes images of two
 cycles spans at least the period minus the largest gap between neighbouring cameras (proof in camera_stagger).
@@ -70,8 +69,7 @@ class _ClosedSet:
 
 
 class SetAssembler:
-    """Assembles sets by stamp; thread-safe. Every image added gets exactly one ImageOutcome, at the latest by
-    reset.
+    """Assembles sets by stamp; thread-safe. Every image added gets one ImageOutcome, at the latest by reset.
 
     Memory: at most ``capacity`` images per camera wait for their set, and as many for the confirmation of a
     clock jump; each waiting set has at least one image. Events come in order: sets by stamp, each followed by
@@ -100,8 +98,10 @@ class SetAssembler:
             raise ValueError(f"cameras {list(cameras)} are empty or name one twice; give each camera once")
         if max_skew_ns < 0 or timeout_ns <= 0 or capacity < 2 or not 0 < backward_jump_ns <= forward_jump_ns:
             raise ValueError(
-                f"max_skew {max_skew_ns} ns, timeout {timeout_ns} ns, capacity {capacity}, jumps {backward_jump_ns} and"
-                f" {forward_jump_ns} ns: expected max_skew >= 0, timeout > 0, capacity >= 2, 0 < backward <= forward"
+                f"max_skew {max_skew_ns} ns, timeout {timeout_ns} ns, capacity {capacity}, jumps"
+                f" {backward_jump_ns} and"
+                f" {forward_jump_ns} ns: expected max_skew >= 0, timeout > 0, capacity >= 2, 0 <"
+                " backward <= forward"
             )
         self.max_skew_ns = max_skew_ns
         self.timeout_ns = timeout_ns
@@ -141,7 +141,7 @@ class SetAssembler:
         return events
 
     def poll(self, now_ns: int) -> list[Event]:
-        """Close what has timed out; to be called at ``next_deadline_ns`` or regularly. Ends a stream as well."""
+        """Close what has timed out; call at ``next_deadline_ns`` or regularly. Ends a stream as well."""
         events: list[Event] = []
         with self._lock:
             self._close_timed_out(self._advance(now_ns), events)
@@ -257,7 +257,7 @@ class SetAssembler:
                 self._finish(image, Outcome.RESET, events)
 
     def _missed_set(self, image: ArrivedImage) -> _ClosedSet | None:
-        """The closed set that the image belongs to, or that was closed after its cycle; None when it is new."""
+        """The closed set of the image, or the first one closed after its cycle; None when it is new."""
         if not self._closed:
             return None
         last = self._closed[-1]
@@ -276,7 +276,7 @@ class SetAssembler:
     # ---- what goes together ----
 
     def _find_complete(self, image: ArrivedImage) -> ImageGroup | None:
-        """A set of all cameras within max_skew that holds the newest image of a camera; every camera has one pending."""
+        """A set of all cameras within max_skew that holds this image, the newest of its camera."""
         skew, stamp, cameras = self.max_skew_ns, image.stamp_ns, len(self.cameras)
         near = [other for other in self._pending if -skew <= other.stamp_ns - stamp <= skew]
         if self._cycle.needed_for_complete_sets():
@@ -307,7 +307,7 @@ class SetAssembler:
         )
 
     def _overtaken(self, group: ImageGroup) -> bool:
-        """Every missing camera has delivered an image too late for the group; only told where offsets are known."""
+        """Whether every missing camera was seen past the group; only told where offsets are known."""
         if self._cycle.stagger is None:
             return False
         stamps = {index: image.stamp_ns for index, image in group.members.items()}
@@ -319,14 +319,13 @@ class SetAssembler:
             newest = self._guard.newest(camera)
             if newest is None or (newest < limit and self._cycle.may_still_join(camera, newest, stamps)):
                 return False
-            if not self._guard.same_time_line(
-                newest, oldest
-            ):  # a straggler from before a clock jump proves nothing
+            # A straggler from before a clock jump proves nothing.
+            if not self._guard.same_time_line(newest, oldest):
                 return False
         return True
 
     def _ahead_of_rig(self, group: ImageGroup, now: int) -> int | None:
-        """Steady time to look again, when more living cameras are still behind the group than have reached it."""
+        """Steady time to look again, when more living cameras are behind the group than have reached it."""
         oldest, opened = group.oldest, group.opened
         reached = 0
         behind = []

@@ -1,5 +1,4 @@
-"""Set assembly behind the interface of a message_filters filter, by our SetAssembler or by message_filters'
-own class.
+"""Set assembly behind the interface of a message_filters filter, by SetAssembler or message_filters itself.
 
 Both classes take images one by one and call every registered callback with a CameraSet. A callback that
 raises is counted and reported, and the next image is taken as ever (message_filters' Python synchroniser
@@ -43,8 +42,7 @@ class MessageFilter(Protocol):
 
 
 class _Delivery:
-    """Callbacks, and the order in which events reach them: one at a time, in the order they were made, no
-    lock held.
+    """Callbacks, and how events reach them: one at a time, in the order they were made, no lock held.
 
     Events that come while another thread (or the callback itself) is delivering are left to that one.
     """
@@ -139,7 +137,7 @@ class SetFilter(_Delivery):
         on_error: Callable[[str, Exception], None] | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        """on_event: gets every event but SetReady. on_error: gets one sentence and the exception. clock: steady, ns."""
+        """on_event: gets all events but SetReady. on_error: a sentence and the exception. clock: steady, ns."""
         super().__init__(on_event, on_error)
         self._clock = clock
         self.assembler = SetAssembler(
@@ -223,7 +221,7 @@ class ApproximateTimeFilter(_Delivery):
         on_error: Callable[[str, Exception], None] | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        """slop_ns: sets span less than this. queue_size: images kept per camera. Raises MessageFiltersMissingError."""
+        """slop_ns: sets span less. queue_size: images kept per camera. Raises MessageFiltersMissingError."""
         try:
             from builtin_interfaces.msg import Time
             from message_filters import ApproximateTimeSynchronizer
@@ -235,8 +233,8 @@ class ApproximateTimeFilter(_Delivery):
         super().__init__(on_event, on_error)
         if not cameras or len(set(cameras)) != len(cameras) or slop_ns <= 0 or queue_size < 1:
             raise ValueError(
-                f"cameras {list(cameras)}, slop {slop_ns} ns, queue_size {queue_size}: expected each camera once, a"
-                " positive slop and at least one image per queue"
+                f"cameras {list(cameras)}, slop {slop_ns} ns, queue_size {queue_size}: expected each"
+                " camera once, a positive slop and at least one image per queue"
             )
         self.cameras = tuple(cameras)
         self._synchronizer_class = ApproximateTimeSynchronizer

@@ -1,5 +1,4 @@
-"""Judges each image's stamp against its own camera's earlier ones: repeated, going back, or on a new time
-line.
+"""Judges each image's stamp by its own camera's earlier ones: repeated, going back, or on a new time line.
 
 One camera's faulty clock must not throw the rig's sets away, and a bag that starts again must not lose its
 first set. So a stamp that jumps is set aside until a second camera shows the same time line (or no other
@@ -31,7 +30,7 @@ class StampVerdict(Enum):
 
 @dataclass(eq=False, slots=True)
 class ArrivedImage:
-    """An image on its way through the assembler. camera is its index in the rig; deadline_ns is steady time."""
+    """An image on its way through the assembler. camera: index in the rig. deadline_ns: steady time."""
 
     camera: int
     stamp_ns: int
@@ -78,7 +77,7 @@ class StampGuard:
         return sum(len(state.aside) for state in self._states)
 
     def admit(self, image: ArrivedImage) -> tuple[StampVerdict, Sequence[ArrivedImage]]:
-        """Judge an image; the second value holds images set aside earlier that are given up as out of order."""
+        """Judge an image; the second value holds earlier images, set aside and now given up."""
         stamp = image.stamp_ns
         state = self._states[image.camera]
         newest = state.newest
@@ -103,8 +102,7 @@ class StampGuard:
         return StampVerdict.ACCEPTED, given_up
 
     def move_to(self, stamp_ns: int) -> list[ArrivedImage]:
-        """Take the time line of ``stamp_ns``; return the images set aside that lie on it, in order of
-        arrival.
+        """Take the time line of ``stamp_ns``; return all images that were set aside, in order of arrival.
 
         Cameras that are not on it are forgotten, so that they may join with any stamp.
         """

@@ -87,7 +87,9 @@ class Supervisor:
         self._max_age_ns = round(parameters.max_age * 1e9)
         self._stamp_lead_ns = round(parameters.stamp_lead * 1e9)
         self._hold_ns = round(parameters.hold_max_age * 1e9)
-        self._recent: dict[str, deque[tuple[int, Any]]] = {name: deque(maxlen=_KEPT_IMAGES) for name in cameras}
+        self._recent: dict[str, deque[tuple[int, Any]]] = {
+            name: deque(maxlen=_KEPT_IMAGES) for name in cameras
+        }
         self._last_planned_ns: int | None = None
         self._command: CommandInUse | None = None
         self._command_time_ns = 0
@@ -154,7 +156,9 @@ class Supervisor:
         if self._parameters.missing_camera == "hold":
             self._recent[camera].append((stamp_ns, item))
 
-    def candidates_to_hold(self, cameras: Iterable[str], reference_stamp_ns: int) -> dict[str, list[tuple[int, Any]]]:
+    def candidates_to_hold(
+        self, cameras: Iterable[str], reference_stamp_ns: int
+    ) -> dict[str, list[tuple[int, Any]]]:
         """Return for each camera its kept images (stamp, item), newest first, that are young enough for the set."""
         return {
             camera: [

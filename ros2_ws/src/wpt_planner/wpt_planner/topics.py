@@ -32,7 +32,9 @@ class Topic:
         profile = QoSProfile(
             depth=self.depth,
             reliability=ReliabilityPolicy.BEST_EFFORT if self.best_effort else ReliabilityPolicy.RELIABLE,
-            durability=DurabilityPolicy.TRANSIENT_LOCAL if self.transient_local else DurabilityPolicy.VOLATILE,
+            durability=DurabilityPolicy.TRANSIENT_LOCAL
+            if self.transient_local
+            else DurabilityPolicy.VOLATILE,
         )
         if self.deadline_s > 0:
             profile.deadline = Duration(nanoseconds=round(self.deadline_s * 1e9))
@@ -52,7 +54,10 @@ def camera_info_topic(camera: str) -> Topic:
 
 
 def overlay_topic(camera: str) -> Topic:
-    return Topic(name=f"~/overlay/{camera}", type=CompressedImage, depth=1, best_effort=True)
+    """A camera's image with the plan drawn in. The name ends as image_transport wants it, for RViz takes any
+    other name for raw images and shows nothing.
+    """
+    return Topic(name=f"~/overlay/{camera}/compressed", type=CompressedImage, depth=1, best_effort=True)
 
 
 def trajectory_topic(deadline_s: float) -> Topic:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from wpt_planner.findings import Finding, Level, Rank, span
 
+# A planner that leaves out this share of its sets is too slow for its cameras.
+SKIPPED_SHARE = 0.1
 # Losses below this are the odd dropped frame; above, a transport or a machine is overloaded.
 LOSS_PERCENT = 1.0
 
@@ -51,7 +53,8 @@ class ClockWatch:
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """An active node at now_ns (steady). silent_after_ns: how long an input may be silent."""
+    """An active node at now_ns (steady). silent_after_ns: how long an input may be silent. skipped_share: of the recent
+    sets, those that came while the planner was working."""
 
     now_ns: int
     active_since_ns: int
@@ -62,6 +65,7 @@ class Snapshot:
     odometry: TopicWatch
     needs_ego: bool
     last_plan_ns: int | None
+    skipped_share: float = 0.0
     losses: Sequence[str] = ()
     skew_problem: str = ""
     incompatible: Sequence[tuple[str, str]] = ()
@@ -87,10 +91,22 @@ def standing_findings(snapshot: Snapshot) -> list[Finding]:
     findings += _cameras(snapshot)
     findings += _odometry(snapshot)
     for sentence in snapshot.losses:
-        findings.append(Finding(rank=Rank.RATE, level=Level.WARN, subject=sentence.split()[0], sentence=sentence))
+        findings.append(
+            Finding(rank=Rank.RATE, level=Level.WARN, subject=sentence.split()[0], sentence=sentence)
+        )
     if snapshot.skew_problem:
         findings.append(
             Finding(rank=Rank.RATE, level=Level.ERROR, subject="max_skew", sentence=snapshot.skew_problem)
+        )
+    if snapshot.skipped_share > SKIPPED_SHARE:
+        findings.append(
+            Finding(
+                rank=Rank.RATE,
+                level=Level.WARN,
+                subject="skipped",
+                sentence=f"the planner was too slow for {100 * snapshot.skipped_share:.0f} % of the last ten seconds' sets: "
+                "use a faster device or a smaller policy, or set max_plan_rate",
+            )
         )
     if snapshot.enabled and (silence := _no_plans(snapshot)) is not None:
         findings.append(silence)
@@ -133,7 +149,10 @@ def _cameras(snapshot: Snapshot) -> list[Finding]:
         for number, warning in enumerate(camera.warnings):
             findings.append(
                 Finding(
-                    rank=Rank.CALIBRATION, level=Level.WARN, subject=f"{camera.name} {number}", sentence=warning
+                    rank=Rank.CALIBRATION,
+                    level=Level.WARN,
+                    subject=f"{camera.name} {number}",
+                    sentence=warning,
                 )
             )
     return findings

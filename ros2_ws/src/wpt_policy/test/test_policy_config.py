@@ -64,8 +64,8 @@ def test_the_text_is_for_people_too() -> None:
 
 def test_every_field_of_the_contract_is_there() -> None:
     assert set(DOCUMENT) == {
-        "format_version", "name", "architecture", "cameras", "may_mask", "image_input", "normalisation", "bev",
-        "plan", "history", "ego_inputs", "output_frame", "provenance", "weights_sha256",
+        "format_version", "name", "architecture", "cameras", "may_mask", "image_input", "normalisation",
+        "bev", "plan", "history", "ego_inputs", "output_frame", "provenance", "weights_sha256",
     }  # fmt: skip
     assert set(DOCUMENT["image_input"]) == {"width", "height", "crop", "decode", "resize"}
     assert set(DOCUMENT["bev"]) == {"x_range_m", "y_range_m", "cell_m", "heights_m"}

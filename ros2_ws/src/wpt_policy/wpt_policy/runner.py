@@ -170,9 +170,10 @@ class PolicyRunner:
     def _check(self, frame: Frame) -> None:
         newest_ns = self._memory.newest_ns
         if newest_ns is not None and frame.reference_stamp_ns < newest_ns:
+            behind_s = (newest_ns - frame.reference_stamp_ns) / 1e9
             raise PlannerError(
-                f"set at {frame.reference_stamp_ns} ns is {(newest_ns - frame.reference_stamp_ns) / 1e9:.3f} s "
-                "older than the one before it, expected rising stamps; call reset() when time goes back"
+                f"set at {frame.reference_stamp_ns} ns is {behind_s:.3f} s older than the one before it, "
+                "expected rising stamps; call reset() when time goes back"
             )
         if frame.command not in self.commands:
             raise PlannerError(

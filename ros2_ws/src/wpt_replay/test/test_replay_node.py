@@ -231,6 +231,16 @@ def test_topics_can_be_chosen_and_renamed(desk: Desk, factory_bag: Path) -> None
     assert report.published == {"/nuscenes/keyframe": 3}
 
 
+def test_the_replay_waits_for_a_judge_beside_the_planner(desk: Desk, factory_bag: Path) -> None:
+    desk.heard(CompressedImage, image_topic("cam_front"), SENSOR)
+    options = {"topics": (image_topic("cam_front"), "/nuscenes/keyframe"), "wait_also": ("/nuscenes/keyframe",)}
+    with pytest.raises(ReplayError, match="nobody subscribes to /nuscenes/keyframe: start what listens"):
+        desk.play(factory_bag, wait_timeout_s=1.0, **options)
+    heard = desk.heard(Keyframe, "/nuscenes/keyframe")
+    assert desk.play(factory_bag, **options).ok
+    assert [message.index for message in heard] == [0, 1, 2]
+
+
 def test_a_part_of_the_bag_with_the_latched_topics_from_before(
     desk: Desk, factory_bag: Path, factory_scene: Scene
 ) -> None:
@@ -492,6 +502,7 @@ def test_options_that_do_not_fit_the_bag(desk: Desk, factory_bag: Path) -> None:
         ({"start_s": 100.0}, "begin earlier"),
         ({"lockstep": True, "topics": ("/tf",)}, "no image topic of bag"),
         ({"wait_for": ("/tf",), "exclude": ("/tf",)}, "waited for but is not played"),
+        ({"wait_also": ("/tf",), "exclude": ("/tf",)}, "waited for but is not played"),
     ):
         with pytest.raises(ReplayError, match=words):
             Replayer(desk.player, factory_bag, ReplayOptions(**options))

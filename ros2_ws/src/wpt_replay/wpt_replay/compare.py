@@ -23,8 +23,6 @@ from wpt_policy.planner import Planner, PlannerError
 from wpt_policy.registry import make_planner
 from wpt_replay.bag_frames import BagFrames, ReportedSet
 
-HELP = "replay a bag through the planner node and compare its plans with the same planner offline"
-
 PLAN_STAGE = "plan"  # a report with this stage was given to the planner, whatever became of the plan
 
 # Both sides do the same float32 arithmetic; what differs is where poses were composed (rclpy's and rosbags' decoding

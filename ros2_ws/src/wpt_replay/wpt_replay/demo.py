@@ -11,7 +11,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -39,14 +39,11 @@ from wpt_scenes.metrics import report_tables
 from wpt_scenes.scene import load_scene
 from wpt_scenes.tables import NuScenesTables
 
-HELP = "drive a scene through the planner node: report.json and overview.png"
-
 DEFAULT_PLANNER = "constant_velocity"
 # Until trained weights ship, the network's line is proven with seeded random ones.
 DEFAULT_NETWORK = "wpt-seeded"
-FACTORY_KEYFRAMES = (
-    20  # 10 s: a real-time replay and a picture with its whole 3 s future fit well into a minute
-)
+# 10 s: a real-time replay and a picture with its whole 3 s future fit well into a minute.
+FACTORY_KEYFRAMES = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +118,7 @@ def run(args: argparse.Namespace) -> int:
     report |= {"hardware": hardware(), "versions": versions(), "seconds": round(time.monotonic() - begin, 1)}
     picture = _picture(bag, shown, report, data, out)
     (out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+    (out / "open_loop.md").write_text(report_tables(report["open_loop"]) + "\n")
 
     _print_summary(report, out, picture)
     for problem in problems:
@@ -275,7 +273,7 @@ def _print_summary(report: dict, out: Path, picture: Path | None) -> None:
             print(
                 f"age       {name}: p50 {ages['p50']:.1f} ms, p99 {ages['p99']:.1f} ms, max {ages['max']:.1f} ms"
             )
-    print(f"\n{report_tables(report['open_loop'])}")
+    print(f"metrics   {out / 'open_loop.md'}")
     print(f"report    {out / 'report.json'}")
     print(f"picture   {picture or 'none: no plan was published'}")
 
@@ -287,5 +285,3 @@ def _fingerprint(package: Path) -> str:
         digest.update(source.read_bytes())
     return digest.hexdigest()
 
-
-__all__: Sequence[str] = ("HELP", "add_arguments", "run")

@@ -44,8 +44,6 @@ from wpt_scenes.scene import Scene, load_scene
 from wpt_scenes.tables import NuScenesTables
 from wpt_scenes.truth import NUM_STEPS, WaypointFrame, derived_command, plan_in_keyframe
 
-HELP = "open-loop metrics of planners on scenes"
-
 # Every evaluation has these rows, and truth's own (which evaluate_predictions adds).
 BASELINES = ("constant_velocity", "stop")
 STEP_S = 0.5

@@ -246,5 +246,3 @@ def _matrix(pose: Pose) -> np.ndarray:
 def _ns(stamp: object) -> int:
     return stamp.sec * 1_000_000_000 + stamp.nanosec
 
-
-__all__: Sequence[str] = ("NodeEvaluation",)

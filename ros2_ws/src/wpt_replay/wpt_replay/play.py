@@ -59,6 +59,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="recorded topics that must have a subscriber first (default: lockstep: all images, else any)",
     )
     parser.add_argument(
+        "--wait-also",
+        nargs="+",
+        default=[],
+        metavar="TOPIC",
+        help="recorded topics that must have a subscriber too, beside those that are waited for anyway",
+    )
+    parser.add_argument(
         "--wait-timeout",
         type=float,
         default=defaults.wait_timeout_s,
@@ -109,6 +116,7 @@ def options_from(args: argparse.Namespace) -> ReplayOptions:
         start_s=args.start,
         stop_s=args.stop,
         wait_for=tuple(args.wait_for),
+        wait_also=tuple(args.wait_also),
         wait_timeout_s=args.wait_timeout,
         planner=args.planner,
         report_timeout_s=args.report_timeout,

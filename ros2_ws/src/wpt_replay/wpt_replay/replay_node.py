@@ -50,8 +50,9 @@ class Replayer:
     The node has to be spun by another thread when lockstep is asked for (its reports come in that way). Other
     threads may call stop(); a shut-down context stops it too. Before the first message it waits for
     subscribers: in lockstep for the planner's reports and a subscriber of every image topic, in real time for
-    any image topic, or for all topics in options.wait_for. on_progress(bag seconds) is called after each
-    message, on_image(topic, stamp in ns, monotonic ns) just before each image is published.
+    any image topic, or for all topics in options.wait_for; besides, for all in options.wait_also.
+    on_progress(bag seconds) is called after each message, on_image(topic, stamp in ns, monotonic ns) just
+    before each image is published.
 
     Raises BagError for a bag that cannot be read, ReplayError for options that do not fit it, and, from
     run(), when in lockstep no planner is there.
@@ -97,7 +98,7 @@ class Replayer:
         self.report.skipped.update(self._publishers.skipped)
         for topic, reason in self.report.skipped.items():
             self._node.get_logger().warning(f"{topic} is not played: {reason}")
-        for name in options.wait_for:
+        for name in (*options.wait_for, *options.wait_also):
             if name not in self._publishers.topics:
                 raise ReplayError(
                     f"topic {name} is to be waited for but is not played: leave it out of wait-for"
@@ -122,7 +123,8 @@ class Replayer:
     def _chosen_topics(self) -> list[BagTopic]:
         """Topics to publish; what is left out although nobody asked for that is noted with its reason."""
         bag, options = self._bag, self._options
-        for name in (*(options.topics or ()), *options.exclude, *options.wait_for, *options.remap):
+        waited = (*options.wait_for, *options.wait_also)
+        for name in (*(options.topics or ()), *options.exclude, *waited, *options.remap):
             bag.topic(name)
         chosen = []
         for topic in bag.topics.values():
@@ -184,17 +186,19 @@ class Replayer:
         deadline = time.monotonic() + options.wait_timeout_s
         matched: list[str] = []
         changed_s = time.monotonic()
-        while wanted and not self._stop.is_set():
+        while (wanted or options.wait_also) and not self._stop.is_set():
             self._clock.set(self._start_ns)
             now_matched = [topic for topic in wanted if self._publishers.subscribers(topic)]
             if now_matched != matched:
                 matched, changed_s = now_matched, time.monotonic()
             unchanged = time.monotonic() - changed_s > UNCHANGED_S
             planner_there = self._reports is None or self._reports.planners > 0
-            if planner_there and (len(matched) == len(wanted) or (matched and unchanged and not must_all)):
+            heard = len(matched) == len(wanted) or (matched and unchanged and not must_all)
+            also = [topic for topic in options.wait_also if not self._publishers.subscribers(topic)]
+            if planner_there and heard and not also:
                 break
             if time.monotonic() >= deadline:
-                self._give_up_waiting(matched, wanted, planner_there)
+                self._give_up_waiting(matched, wanted, planner_there, also)
                 break
             self._stop.wait(POLL_S)
         self.report.unheard_cameras = tuple(t for t in self._cameras if not self._publishers.subscribers(t))
@@ -209,7 +213,9 @@ class Replayer:
                 f"nobody subscribes to {', '.join(self.report.unheard_cameras)}; playing all the same"
             )
 
-    def _give_up_waiting(self, matched: list[str], wanted: tuple[str, ...], planner_there: bool) -> None:
+    def _give_up_waiting(
+        self, matched: list[str], wanted: tuple[str, ...], planner_there: bool, also: list[str]
+    ) -> None:
         """Raise ReplayError where playing would be pointless."""
         options = self._options
         seconds = f"after {options.wait_timeout_s:g} s"
@@ -219,10 +225,15 @@ class Replayer:
                 "planner, or name its node with --planner"
             )
         unheard = [topic for topic in wanted if topic not in matched]
-        if not matched and options.lockstep or options.wait_for:
+        if not matched and options.lockstep or options.wait_for and unheard:
             raise ReplayError(
                 f"{seconds} nobody subscribes to {', '.join(unheard)}: start the planner with these topics, "
                 "or remap them"
+            )
+        if also:
+            raise ReplayError(
+                f"{seconds} nobody subscribes to {', '.join(also)}: start what listens to it, or leave it out of "
+                "wait-also"
             )
 
     def _prime(self) -> None:

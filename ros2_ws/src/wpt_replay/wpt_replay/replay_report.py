@@ -25,7 +25,8 @@ class ReplayOptions:
     lockstep: hold time after each camera set until the planner has reported on it. topics: recorded names to
     play (None: all). exclude: recorded names not to play. remap: published name by recorded name. start_s,
     stop_s: seconds from the start of the bag. wait_for: recorded topics that must have a subscriber before
-    anything is played; without any, see Replayer. wait_timeout_s: how long to wait for them; 0 does not wait.
+    anything is played; without any, see Replayer. wait_also: recorded topics that must have one too, beside the
+    planner's (a recorder, a judge). wait_timeout_s: how long to wait for them; 0 does not wait.
     planner: full name of the planner node. report_timeout_s: how long lockstep waits for a report.
     max_skew_s: skew bound of the planner's sets.
     """
@@ -40,6 +41,7 @@ class ReplayOptions:
     start_s: float = 0.0
     stop_s: float | None = None
     wait_for: tuple[str, ...] = ()
+    wait_also: tuple[str, ...] = ()
     wait_timeout_s: float = 30.0
     planner: str = "/planner"
     report_timeout_s: float = 10.0

@@ -64,9 +64,10 @@ def scene_0061(nuscenes_tables: NuScenesTables) -> Scene:
 
 
 def write_small_dataset(root: Path, *, lidar: bool = True) -> Path:
-    """Two scenes of one drive on a straight line at 10 m/s: four keyframes 0.5 s apart, two cameras, one sweep each.
+    """Two scenes of one drive, straight at 10 m/s: four keyframes 0.5 s apart, two cameras, one sweep each.
 
-    A parked car stands 20 m ahead of the start; a pedestrian is annotated in keyframes 0 and 3 alone. No image files.
+    A parked car stands 20 m ahead of the start; a pedestrian is annotated in keyframes 0 and 3 alone. No
+    image files.
     """
     log = DriveLog(name="drive", vehicle="car", location="street", date="2026-01-01")
     scenes = []
@@ -99,8 +100,8 @@ def write_small_dataset(root: Path, *, lidar: bool = True) -> Path:
             if index in (0, 3):
                 walker = se3.planar(10.0, -3.0 + index, np.pi / 2)
                 writer.add_box(
-                    index, "walker", "human.pedestrian.adult", walker, (0.6, 0.6, 1.7), visibility=2, num_lidar_pts=1,
-                    attributes=("pedestrian.moving",),
+                    index, "walker", "human.pedestrian.adult", walker, (0.6, 0.6, 1.7), visibility=2,
+                    num_lidar_pts=1, attributes=("pedestrian.moving",),
                 )  # fmt: skip
         scenes.append(writer)
     write_tables(root, SMALL_VERSION, scenes, [MapMask(name="street", mask=np.ones((8, 8)), logs=("drive",))])
@@ -118,7 +119,7 @@ def small_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def edited(small_root: Path, tmp_path: Path) -> Callable[..., Path]:
-    """Call with (table, function of its rows): returns a copy of the small data set with that table changed."""
+    """Call with (table, function of its rows): returns a copy of the small data set so changed."""
 
     def edit(table: str, change: Callable[[list[dict]], object]) -> Path:
         root = tmp_path / "edited"

@@ -1,4 +1,4 @@
-"""nuscenes-devkit loads and walks what the writer wrote. An optional extra: skipped where it is not installed."""
+"""nuscenes-devkit reads what the writer wrote. It is optional: skipped where it is not installed."""
 
 from __future__ import annotations
 

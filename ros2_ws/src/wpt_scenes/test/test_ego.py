@@ -76,7 +76,7 @@ def test_a_gap_is_not_bridged_while_its_edge_has_poses_of_its_own() -> None:
 
 
 def test_poses_a_fraction_of_a_millisecond_apart_are_no_base_for_a_velocity() -> None:
-    """Two sensors recorded almost at once, as LIDAR_TOP and the last camera are, and poses rounded to centimetres."""
+    """Two sensors recorded almost at once, as LIDAR_TOP and the last camera are; poses to centimetres."""
     stamps = [STAMP, STAMP + MS // 5, STAMP + 500 * MS, STAMP + 500 * MS + MS // 5]
     track = PoseTrack(stamps, [se3.planar(x, 0.0, 0.0) for x in (0.0, 0.01, 4.0, 4.0)])
     assert ego_state_at(track, STAMP).speed == pytest.approx(8.0, abs=0.03)

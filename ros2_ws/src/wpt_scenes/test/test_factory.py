@@ -27,6 +27,15 @@ from wpt_scenes.schema import CAMERA_ORDER
 from wpt_scenes.tables import NuScenesTables
 from wpt_scenes.truth import derived_command
 
+# Mean offsets to the LIDAR_TOP stamp that were measured on real nuScenes.
+NUSCENES_STAGGER_MS = {
+    "CAM_FRONT_LEFT": -43,
+    "CAM_FRONT": -35,
+    "CAM_FRONT_RIGHT": -27,
+    "CAM_BACK_RIGHT": -20,
+    "CAM_BACK": -10,
+    "CAM_BACK_LEFT": 0,
+}
 EGO_SIZE = (4.1, 1.85)  # around a point 1 m ahead of the rear axle
 
 
@@ -58,7 +67,7 @@ def test_stamps_are_like_those_of_nuscenes(long_scene: Scene) -> None:
         offsets = {
             c.upper(): (image.stamp_ns - keyframe.stamp_ns) / 1e6 for c, image in keyframe.images.items()
         }
-        for channel, expected in rig.STAGGER_MS.items():
+        for channel, expected in NUSCENES_STAGGER_MS.items():
             assert offsets[channel] == pytest.approx(expected, abs=0.51)
         assert 40.2 < max(offsets.values()) - min(offsets.values()) < 45
     steps = np.diff([keyframe.stamp_ns for keyframe in long_scene.keyframes]) / 1e6
@@ -168,7 +177,7 @@ def test_one_keyframe_is_a_scene(tmp_path: Path) -> None:
 
 
 def test_the_ground_lies_where_its_pattern_says_in_every_camera(route: Route) -> None:
-    """Each pixel's ray meets the ground at a place of the same colour; from a mount turned by one degree it does not."""
+    """Each pixel's ray meets the ground at a place of its colour; from a mount turned by one degree not."""
     texture = ground_texture(route, CROSSINGS_S, 0.1, seed=0)
     painter = Painter(texture, [])
     pose = route.global_from_base(2.3)
@@ -179,10 +188,25 @@ def test_the_ground_lies_where_its_pattern_says_in_every_camera(route: Route) ->
         assert exact < 0.5 and turned > 3.0 * exact, camera.name
 
 
+def test_the_texture_knows_where_its_pixels_are(route: Route) -> None:
+    texture = ground_texture(route, (), 0.2, seed=0)
+    height, width = texture.rgb.shape[:2]
+    for level in (texture, texture.reduced(4)):
+        corner = np.array([level.left + 0.5 * level.cell, level.top - 0.5 * level.cell, 1.0])
+        assert np.allclose(level.pixel_from_global() @ corner, [0.0, 0.0, 1.0], atol=1e-9)
+    # Squares of 4 m, aligned to the global axes: brightness changes between the pixels at their borders.
+    row = texture.rgb[height - 3, :200, 1].astype(int)
+    borders = (
+        texture.left
+        + (np.flatnonzero(np.abs(np.diff(cv2.blur(row[None].astype(float), (5, 1))[0])) > 1.5) + 1) * 0.2
+    )
+    assert len(borders) > 5 and np.abs(borders - 4.0 * np.round(borders / 4.0)).max() < 0.5
+
+
 def colour_error(
     texture: GroundTexture, image: np.ndarray, camera: CameraCalibration, pose: np.ndarray
 ) -> float:
-    """Mean difference between pixels and the ground that their rays meet within 15 m (the finest texture level)."""
+    """Mean difference between pixels and the ground their rays meet within 15 m (finest texture level)."""
     u, v = np.meshgrid(np.arange(0, camera.width, 3), np.arange(0, camera.height, 3))
     rays = np.column_stack([u.ravel(), v.ravel(), np.ones(u.size)]) @ np.linalg.inv(camera.intrinsics).T
     global_from_camera = pose @ camera.base_from_camera
@@ -250,7 +274,7 @@ def wall(name: str, pose: np.ndarray, colour: tuple[int, int, int]) -> Thing:
 
 
 def test_a_body_that_reaches_behind_the_camera_is_cut_there(route: Route) -> None:
-    """A wall along the left side, from 6 m behind to 6 m ahead: it fills the left of the image and nothing else."""
+    """A wall along the left side, from 6 m behind to 6 m ahead: it fills the left of the image alone."""
     pose = route.global_from_base(0.0)
     camera = rig.cameras(320, 180)["CAM_FRONT"]
     texture = ground_texture(route, (), 0.2, seed=0)

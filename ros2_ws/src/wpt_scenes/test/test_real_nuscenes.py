@@ -1,4 +1,4 @@
-"""Facts of real nuScenes that everything else relies on, measured on scene-0103 (40 keyframes, no image files).
+"""Facts of real nuScenes that all else relies on, measured on scene-0103 (40 keyframes, no image files).
 
 They need a piece of the real data (WPT_NUSCENES) and are skipped without it.
 """

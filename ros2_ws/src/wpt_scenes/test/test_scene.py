@@ -59,6 +59,21 @@ def test_images_are_in_time_order_and_a_sweep_belongs_to_the_next_keyframe(small
     assert list(scene.poses.stamps_ns) == sorted(stamp for stamp, _ in scene.ego_poses)
 
 
+def test_the_order_of_the_tables_rows_does_not_matter(edited: Edit, small_root: Path) -> None:
+    expected = small_scene(small_root)
+    for table in ("sample", "sample_data", "sample_annotation", "ego_pose", "calibrated_sensor"):
+        edited(table, lambda rows: rows.reverse())
+    scene = small_scene(edited("scene", lambda rows: rows.reverse()))
+    assert scene.poses.stamps_ns == expected.poses.stamps_ns
+    for camera in expected.camera_names:
+        assert [f.token for f in scene.images[camera]] == [f.token for f in expected.images[camera]]
+    for one, other in zip(scene.keyframes, expected.keyframes, strict=True):
+        assert one.sample_token == other.sample_token and np.array_equal(
+            one.global_from_base, other.global_from_base
+        )
+        assert {box.token for box in one.boxes} == {box.token for box in other.boxes}
+
+
 def test_missing_image_files_are_listed_and_no_error(small_root: Path) -> None:
     missing = small_scene(small_root).missing_images()
     assert len(missing) == 10
@@ -178,6 +193,23 @@ def test_odd_scenes_are_usable_and_say_so(edited: Edit) -> None:
     assert "1 samples of scene-0 have another stamp than their LIDAR_TOP" in findings
     assert "cam_front has no image in 1 of 4 keyframes (first: 1)" in findings
     assert "cam_front" not in scene.keyframes[1].images
+
+
+def test_contradicting_poses_at_one_stamp_are_reported_and_the_lidars_holds(edited: Edit) -> None:
+    def to_lidar_stamps(rows: list[dict]) -> None:
+        for row in rows:
+            if "CAM_BACK" in row["filename"]:
+                row["timestamp"] += 10_000
+
+    scene = small_scene(edited("sample_data", to_lidar_stamps))
+    assert any(
+        "different ego poses at the same stamp" in finding and "4 in all" in finding
+        for finding in scene.findings
+    )
+    for keyframe in scene.keyframes:
+        assert keyframe.images["cam_back"].stamp_ns == keyframe.stamp_ns
+        assert np.array_equal(scene.poses.at(keyframe.stamp_ns), keyframe.global_from_base)
+        assert keyframe.images["cam_back"].global_from_base[0, 3] == pytest.approx(5.0 * keyframe.index - 0.1)
 
 
 # Scenes of cameras alone

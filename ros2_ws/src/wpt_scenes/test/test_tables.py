@@ -79,8 +79,12 @@ def test_blocks_smaller_than_rows_give_the_same_tables(
         assert pieces.rows(name) == whole.rows(name)
 
 
+@pytest.mark.parametrize("block_bytes", [11, 1 << 18])
 @pytest.mark.parametrize("indent", [None, 0, 4])
-def test_any_layout_of_json_and_any_script_is_read(edited: Edit, indent: int | None) -> None:
+def test_any_layout_of_json_and_any_script_is_read(
+    edited: Edit, indent: int | None, block_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(indexed_table, "_BLOCK_BYTES", block_bytes)
     description = 'Straße, 直線, {"brackets"} [and] \\ quotes'
     root = edited("scene", set_field(0, "description", description))
     for path in (root / SMALL_VERSION).iterdir():
@@ -245,12 +249,17 @@ def test_dangling_tokens_are_named(edited: Edit, table: str, field: str) -> None
     assert f"{table} row 1" in found and f"{field} is nowhere" in found and "add that row" in found
 
 
-@pytest.mark.parametrize(
-    ("table", "field"), [("map", "log_tokens"), ("sample_annotation", "attribute_tokens")]
-)
-def test_dangling_tokens_in_lists_are_named(edited: Edit, table: str, field: str) -> None:
-    found = only_problem(edited(table, lambda rows: rows[0][field].append("nowhere")))
-    assert f"{table} row 0" in found and f"{field} is nowhere" in found
+def test_dangling_tokens_in_lists_are_named(edited: Edit) -> None:
+    found = only_problem(
+        edited("sample_annotation", lambda rows: rows[0]["attribute_tokens"].append("nowhere"))
+    )
+    assert "sample_annotation row 0" in found and "attribute_tokens is nowhere" in found
+
+
+def test_a_map_may_name_logs_that_were_cut_out(edited: Edit) -> None:
+    tables = load(edited("map", lambda rows: rows[0]["log_tokens"].append("nowhere")))
+    (finding,) = tables.findings
+    assert "map row 0" in finding and "the log nowhere, which this set does not have" in finding
 
 
 def test_a_broken_chain_is_named(edited: Edit) -> None:

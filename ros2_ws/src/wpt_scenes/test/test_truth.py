@@ -96,7 +96,7 @@ def test_timed_waypoints_are_exactly_half_a_second_apart_whatever_the_keyframes(
 
 
 def test_the_lidar_frame_follows_the_lidar_and_not_the_axle() -> None:
-    """On a circle the LiDAR, 0.94 m ahead of the axle, drives on a wider one: no turned copy of the ego's waypoints."""
+    """On a circle the LiDAR, 0.94 m ahead of the axle, drives a wider one: no turned copy of the ego's."""
     scene = driving(0.2)
     lidar, _ = future_waypoints(scene, 0, WaypointFrame.LIDAR)
     ego, _ = future_waypoints(scene, 0, "ego")

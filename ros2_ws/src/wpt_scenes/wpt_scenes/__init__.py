@@ -1,1 +1,1 @@
-"""ROS-free access to scenes in the nuScenes format: tables, frames, truth, drivable area, writing, open-loop metrics."""
+"""ROS-free access to scenes in the nuScenes format: tables, frames, truth, writing, open-loop metrics."""

@@ -48,9 +48,9 @@ def boxes_of(tables: NuScenesTables, samples: Sequence[dict]) -> dict[str, tuple
 def box_velocity(row: Mapping, by_token: Mapping[str, dict], stamps_us: Mapping[str, int]) -> np.ndarray:
     """Return the (3,) global velocity (m/s) of an annotation by the rule of nuscenes-devkit's box_velocity.
 
-    The difference between the instance's previous and next annotation, one-sided at an end. NaN for a lone one, and
-    when the difference spans more than 1.5 s (3 s for a central one). by_token: annotations of the same scene;
-    stamps_us: sample token -> timestamp.
+    The difference between the instance's previous and next annotation, one-sided at an end. NaN for a lone
+    one, and when the difference spans more than 1.5 s (3 s for a central one). by_token: annotations of the
+    same scene; stamps_us: sample token -> timestamp.
     """
     previous, following = by_token.get(row["prev"]), by_token.get(row["next"])
     if previous is None and following is None:
@@ -70,7 +70,7 @@ def _categories(tables: NuScenesTables, rows: Sequence[dict]) -> dict[str, str]:
 
 
 def _visibility_levels(tables: NuScenesTables) -> dict[str, int]:
-    """Levels 1 to 4 by token. nuScenes uses the level itself as token; other tokens are read by their level's text."""
+    """Levels 1 to 4 by token. nuScenes uses the level as token; others are read by their level's text."""
     by_text = {"v0-40": 1, "v40-60": 2, "v60-80": 3, "v80-100": 4}
     levels = {}
     for row in tables.rows("visibility"):

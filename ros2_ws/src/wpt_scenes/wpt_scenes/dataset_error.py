@@ -6,8 +6,8 @@ from __future__ import annotations
 class DatasetError(ValueError):
     """A data set that cannot be used as asked.
 
-    The message is the first problem (one sentence with what was wrong, what was expected, what to do) and how many
-    more there are; ``problems`` holds all of them.
+    The message is the first problem (one sentence with what was wrong, what was expected, what to do) and how
+    many more there are; ``problems`` holds all of them.
     """
 
     def __init__(self, *problems: str):

@@ -1,8 +1,8 @@
 """Where one may drive: the semantic prior masks of a nuScenes-format data set.
 
-A mask is a PNG at 0.1 m a pixel whose column c and row r stand for x = 0.1 c and y = 0.1 (height - r), as in MapMask of
-nuscenes-devkit. The real ones have up to 630 million pixels. They are decoded once per process (OpenCV: 4 s and, for
-that moment, 1.3 GB for the largest) and kept as bits (80 MB).
+A mask is a PNG at 0.1 m a pixel whose column c and row r stand for x = 0.1 c and y = 0.1 (height - r), as in
+MapMask of nuscenes-devkit. The real ones have up to 630 million pixels. They are decoded once per process
+(OpenCV: 4 s and, for that moment, 1.3 GB for the largest) and kept as bits (80 MB).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _DRIVABLE = 255
 
 @dataclass(frozen=True, eq=False)
 class DrivableArea:
-    """Looks up whether places are drivable. bits: (height, ceil(width / 8)) uint8, eight columns a byte, first on top."""
+    """Tells whether places are drivable. bits: (height, ceil(width / 8)) uint8, eight columns a byte."""
 
     bits: np.ndarray
     width: int
@@ -35,7 +35,8 @@ class DrivableArea:
     def load(cls, tables: NuScenesTables, scene: Scene) -> DrivableArea:
         """Return the drivable area of a scene's map.
 
-        Raises DatasetError when no map names the scene's log, or its file is missing, a Git LFS pointer or no image.
+        Raises DatasetError when no map names the scene's log, or its file is missing, a Git LFS pointer or no
+        image.
         """
         rows = [row for row in tables.rows("map") if scene.log_token in row["log_tokens"]]
         if not rows:
@@ -52,7 +53,8 @@ class DrivableArea:
             status = path.stat()
         except OSError as error:
             raise DatasetError(
-                f"map mask {path} cannot be read ({error.strerror or error}), so the drivable area is unknown; "
+                f"map mask {path} cannot be read ({error.strerror or error}), so the drivable area is "
+                "unknown; "
                 "fetch the data set's maps folder"
             ) from None
         return cls(*_decoded(path, status.st_mtime_ns, status.st_size))
@@ -84,9 +86,9 @@ class DrivableArea:
     ) -> np.ndarray:
         """Return the (nx, ny) bool grid around an ego pose.
 
-        Entry [i, j] is the place x = x_range[0] + (i + 0.5) cell, y = y_range[0] + (j + 0.5) cell in base_link (metres,
-        x forward, y left), moved by the full pose and then looked up by its x, y. Raises ValueError when a range is no
-        whole number of cells.
+        Entry [i, j] is the place x = x_range[0] + (i + 0.5) cell, y = y_range[0] + (j + 0.5) cell in
+        base_link (metres, x forward, y left), moved by the full pose and then looked up by its x, y. Raises
+        ValueError when a range is no whole number of cells.
         """
         centres = []
         for low, high in (x_range, y_range):
@@ -108,7 +110,8 @@ def _decoded(path: Path, mtime_ns: int, size: int) -> tuple[np.ndarray, int]:
     mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
     if mask is None:
         raise DatasetError(
-            f"map mask {path} of {size} bytes cannot be decoded, expected a grey PNG of less than 2^30 pixels; "
+            f"map mask {path} of {size} bytes cannot be decoded, expected a grey PNG of less than 2^30 "
+            "pixels; "
             "fetch it again, or raise OPENCV_IO_MAX_IMAGE_PIXELS for a larger one"
         )
     bits = np.packbits(mask == _DRIVABLE, axis=1)

@@ -1,14 +1,15 @@
 """The ego's motion from its recorded poses.
 
-The rule, for a stamp t: the constant twist that leads from the pose at t - 50 ms to the pose at t + 50 ms, both
-interpolated. Recorded poses more than 100 ms apart are not bridged while there is another way: at the edge of such a gap
-(and at the ends of a recording) the window is cut there, and so one-sided. Only where less than 20 ms would remain, or
-inside a gap, the window reaches to the next recorded poses on both sides, at most 1.5 s apart.
+The rule, for a stamp t: the constant twist that leads from the pose at t - 50 ms to the pose at t + 50 ms,
+both interpolated. Recorded poses more than 100 ms apart are not bridged while there is another way: at the
+edge of such a gap (and at the ends of a recording) the window is cut there, and so one-sided. Only where less
+than 20 ms would remain, or inside a gap, the window reaches to the next recorded poses on both sides, at most
+1.5 s apart.
 
-Why these numbers: nuScenes poses are recorded per sensor, 0.2 to 100 ms apart, with a precision that makes differences
-over 0.2 ms worthless (10.2 m/s where 8.5 were driven, scene-0103) and over 40 ms good to 0.02 m/s. The keyframes of a
-scene without sweeps are clusters of seven poses in 43 ms every 0.5 s: a difference across the gap would lag by half of
-it, 0.6 m/s while braking at 2.5 m/s2.
+Why these numbers: nuScenes poses are recorded per sensor, 0.2 to 100 ms apart, with a precision that makes
+differences over 0.2 ms worthless (10.2 m/s where 8.5 were driven, scene-0103) and over 40 ms good to 0.02
+m/s. The keyframes of a scene without sweeps are clusters of seven poses in 43 ms every 0.5 s: a difference
+across the gap would lag by half of it, 0.6 m/s while braking at 2.5 m/s2.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ MAX_SPAN_NS = 1_500_000_000
 def ego_state_at(track: PoseTrack, stamp_ns: int) -> EgoState | None:
     """Return the ego at stamp_ns by the rule above, odom_from_base being the track's pose.
 
-    None where no velocity can be known: outside the track, with one pose alone, or with neighbours more than 1.5 s
-    apart. A zero twist is never made up; planners that need the ego refuse such a frame.
+    None where no velocity can be known: outside the track, with one pose alone, or with neighbours more than
+    1.5 s apart. A zero twist is never made up; planners that need the ego refuse such a frame.
     """
     if not track.covers(stamp_ns):
         return None
@@ -54,10 +55,10 @@ def ego_states(scene: Scene) -> list[EgoState]:
 
 
 def twist_between(first: np.ndarray, second: np.ndarray, seconds: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return the constant twist (linear, angular; (3,) each, in the moving frame) that leads from one pose to another.
+    """Return the constant twist that leads from one pose to another: linear, angular, in the moving frame.
 
-    The inverse of se3.extrapolate (the SE(3) logarithm): on a circle it is exact however long the arc, below half a
-    turn.
+    The inverse of se3.extrapolate (the SE(3) logarithm): on a circle it is exact however long the arc, below
+    half a turn.
     """
     relative = se3.inverse(first) @ second
     turn = se3.log_rotation(relative[:3, :3])

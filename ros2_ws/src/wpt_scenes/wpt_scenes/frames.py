@@ -15,15 +15,16 @@ from wpt_scenes.ego import ego_state_at
 from wpt_scenes.scene_types import CameraFrame, Scene
 from wpt_scenes.truth import derived_command, keyframe_at
 
-# nuScenes' cameras spread over 43 ms within a cycle and repeat after 83 ms or more: 43 < 60 < 73 keeps cycles apart.
+# nuScenes' cameras spread over 43 ms within a cycle and repeat after 83 ms or more: 43 < 60 < 73 keeps cycles
+# apart.
 MAX_SKEW_NS = 60_000_000
 
 
 class FrameSource:
     """Makes Frames of one scene.
 
-    image_input: how images are prepared; None leaves pixels out and calibrations at native size. cameras: which and in
-    which order (default: all of the scene, in its order).
+    image_input: how images are prepared; None leaves pixels out and calibrations at native size. cameras:
+    which and in which order (default: all of the scene, in its order).
     """
 
     def __init__(self, scene: Scene, image_input: ImageInput | None, cameras: tuple[str, ...] | None = None):
@@ -33,7 +34,8 @@ class FrameSource:
         unknown = [camera for camera in self.cameras if camera not in scene.images]
         if unknown:
             raise DatasetError(
-                f"{scene.name} has no camera {', '.join(unknown)}, expected some of {', '.join(scene.camera_names)}; "
+                f"{scene.name} has no camera {', '.join(unknown)}, expected some of "
+                f"{', '.join(scene.camera_names)}; "
                 "choose a scene with the planner's cameras"
             )
         self._by_stamp = {
@@ -61,8 +63,8 @@ class FrameSource:
     ) -> Frame:
         """Return the frame of the images with exactly these stamps (ns) by camera; cameras may be absent.
 
-        Raises DatasetError for an unknown camera, for a stamp at which the camera has no image, and for an image that
-        is missing on disk or cannot be decoded.
+        Raises DatasetError for an unknown camera, for a stamp at which the camera has no image, and for an
+        image that is missing on disk or cannot be decoded.
         """
         images: dict[str, CameraFrame] = {}
         for camera in stamps:
@@ -117,7 +119,8 @@ class FrameSource:
         size = (image.calibration.width, image.calibration.height)
         if (prepared.source_width, prepared.source_height) != size:
             raise DatasetError(
-                f"{image.camera} image {image.path} is {prepared.source_width}x{prepared.source_height} but its "
+                f"{image.camera} image {image.path} is {prepared.source_width}x{prepared.source_height} "
+                "but its "
                 f"sample_data says {size[0]}x{size[1]}; repair the file or the table"
             )
         return prepared.pixels, calibration
@@ -126,9 +129,10 @@ class FrameSource:
 def camera_cycles(
     scene: Scene, cameras: tuple[str, ...] | None = None, max_skew_ns: int = MAX_SKEW_NS
 ) -> tuple[dict[str, int], ...]:
-    """Return the complete camera cycles of a scene in time order: one stamp (ns) by camera, all within max_skew_ns.
+    """Return the complete camera cycles in time order: one stamp (ns) by camera, all within max_skew_ns.
 
-    Every image is used at most once; an image without partners is left out. Each entry suits FrameSource.frame.
+    Every image is used at most once; an image without partners is left out. Each entry suits
+    FrameSource.frame.
     """
     names = scene.camera_names if cameras is None else cameras
     queues = {camera: [frame.stamp_ns for frame in scene.images[camera]] for camera in names}
@@ -146,7 +150,7 @@ def camera_cycles(
 
 
 def read_image(image: CameraFrame) -> bytes:
-    """Return the file's bytes; raises DatasetError when it is missing, cannot be read, or is a Git LFS pointer."""
+    """Return the file's bytes; raises DatasetError when it is missing, unreadable or a Git LFS pointer."""
     try:
         data = image.path.read_bytes()
     except OSError as error:
@@ -156,6 +160,7 @@ def read_image(image: CameraFrame) -> bytes:
         ) from None
     if data.startswith(b"version https://git-lfs"):
         raise DatasetError(
-            f"{image.path} is a Git LFS pointer, expected the JPEG itself; run `git lfs pull` in the data set's folder"
+            f"{image.path} is a Git LFS pointer, expected the JPEG itself; run `git lfs pull` in the data "
+            "set's folder"
         )
     return data

@@ -1,7 +1,8 @@
-"""One table file: checked row by row, kept as numpy columns and byte offsets, rows parsed again when asked for.
+"""One table file: checked row by row, kept as numpy columns and byte offsets, parsed again when asked for.
 
-Full nuScenes has 2.6 million sample_data rows (1 GB of JSON). As Python objects they take more than 5 GB; as columns of
-keys, stamps and offsets about 200 MB. A scene asks for some thousand rows, which are read from their offsets.
+Full nuScenes has 2.6 million sample_data rows (1 GB of JSON). As Python objects they take more than 5 GB; as
+columns of keys, stamps and offsets about 200 MB. A scene asks for some thousand rows, which are read from
+their offsets.
 """
 
 from __future__ import annotations
@@ -34,8 +35,9 @@ _COLUMN_KINDS = (*_KEYED, Kind.REFERENCES, Kind.FLAG, Kind.STAMP, Kind.COUNT)
 class IndexedTable:
     """A table's columns and where its rows lie in the file.
 
-    columns: (N,) int64 keys of token fields (NO_TOKEN where empty or absent), int64 stamps (-1 where absent), bool
-    flags, int64 counts (-1 where absent). lists: for fields with a list of tokens (keys (M,), row numbers (M,)).
+    columns: (N,) int64 keys of token fields (NO_TOKEN where empty or absent), int64 stamps (-1 where absent),
+    bool flags, int64 counts (-1 where absent). lists: for fields with a list of tokens (keys (M,), row
+    numbers (M,)).
     """
 
     def __init__(

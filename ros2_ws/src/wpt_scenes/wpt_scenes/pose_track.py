@@ -61,7 +61,7 @@ class PoseTrack:
         return self._stamps[0] <= stamp_ns <= self._stamps[-1]
 
     def at(self, stamp_ns: int) -> np.ndarray:
-        """Return the (4, 4) pose at stamp_ns: the recorded one at a recorded stamp, else interpolated in SE(3).
+        """Return the (4, 4) pose at stamp_ns: the recorded one there, else interpolated in SE(3).
 
         Raises DatasetError outside the recorded span.
         """
@@ -76,9 +76,10 @@ class PoseTrack:
         return se3.interpolate(self._poses[before], self._poses[after], fraction)
 
     def run_around(self, stamp_ns: int, max_gap_ns: int) -> tuple[int, int]:
-        """Return the first and last stamp of the run of poses that holds stamp_ns: no two neighbours further apart.
+        """Return first and last stamp of the run of poses around stamp_ns, no neighbours further apart.
 
-        Inside a wider gap there is no run, and both are stamp_ns. Raises DatasetError outside the recorded span.
+        Inside a wider gap there is no run, and both are stamp_ns. Raises DatasetError outside the recorded
+        span.
         """
         if not self.covers(stamp_ns):
             raise self._not_covered(stamp_ns)
@@ -90,7 +91,7 @@ class PoseTrack:
         return (first, last) if stamp_ns <= last else (stamp_ns, stamp_ns)
 
     def neighbours(self, first_ns: int, last_ns: int) -> tuple[int, int]:
-        """Return the recorded stamps next before first_ns and next after last_ns; at an end, the end itself."""
+        """Return the recorded stamps next before first_ns and after last_ns; at an end, the end itself."""
         before = bisect_left(self._stamps, first_ns) - 1
         after = bisect_right(self._stamps, last_ns)
         return self._stamps[max(before, 0)], self._stamps[min(after, len(self._stamps) - 1)]

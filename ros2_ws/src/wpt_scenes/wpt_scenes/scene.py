@@ -1,4 +1,4 @@
-"""Loading one scene of a nuScenes-format data set as typed, posed, stamped values (the types are in scene_types)."""
+"""Loading one scene of a nuScenes-format data set as typed, posed, stamped values (see scene_types)."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from wpt_scenes.tables import NuScenesTables
 
 __all__ = ["Box3D", "BoxInBase", "CameraFrame", "Keyframe", "Scene", "box_velocity", "load_scene"]
 
-# How far beyond the recorded poses a keyframe's own pose may be continued by the last twist (scenes of cameras alone:
-# the sample's stamp may lie after the last exposure). The same bound as for odometry on the vehicle.
+# How far beyond the recorded poses a keyframe's own pose may be continued by the last twist (scenes of
+# cameras alone: the sample's stamp may lie after the last exposure). The same bound as for odometry on the
+# vehicle.
 MAX_EXTRAPOLATION_NS = 100_000_000
 
 # Poses of two sensors at the very same stamp that differ by more than this are reported.
@@ -30,9 +31,9 @@ _SAME_POSE_M = 0.01
 def load_scene(tables: NuScenesTables, name: str) -> Scene:
     """Return the scene called ``name``.
 
-    Missing image files are no error here (see Scene.missing_images). Raises DatasetError when there is no such scene,
-    or when its recordings cannot be used: none at all, a camera without image size, a calibration that cannot be right,
-    two images of a camera at one stamp, a keyframe whose pose nothing tells.
+    Missing image files are no error here (see Scene.missing_images). Raises DatasetError when there is no
+    such scene, or when its recordings cannot be used: none at all, a camera without image size, a calibration
+    that cannot be right, two images of a camera at one stamp, a keyframe whose pose nothing tells.
     """
     row = _scene_row(tables, name)
     samples = _sample_chain(tables, row)
@@ -83,7 +84,7 @@ def _sample_chain(tables: NuScenesTables, scene_row: dict) -> list[dict]:
 
 
 class _Recordings:
-    """The sample_data rows of a scene with their poses, sensors and calibrations; findings on what is odd in them."""
+    """The sample_data rows of a scene with their poses, sensors, calibrations, and findings on them."""
 
     def __init__(self, tables: NuScenesTables, scene_name: str, rows: Sequence[dict]):
         self.scene_name = scene_name
@@ -107,7 +108,8 @@ class _Recordings:
         ]
         if late:
             self.findings.append(
-                f"{len(late)} recordings of {scene_name} have an ego_pose of another stamp (first: sample_data "
+                f"{len(late)} recordings of {scene_name} have an ego_pose of another stamp (first: "
+                "sample_data "
                 f"{late[0]['token']}); the pose is taken as that of the recording"
             )
 
@@ -129,7 +131,8 @@ class _Recordings:
         width, height = row.get("width", 0), row.get("height", 0)
         if width <= 0 or height <= 0:
             raise DatasetError(
-                f"sample_data {row['token']} of {self.channel(row)} gives the image size {width}x{height}, expected "
+                f"sample_data {row['token']} of {self.channel(row)} gives the image size {width}x{height}, "
+                "expected "
                 "the pixels of its file; fill in width and height"
             )
         key = (token, width, height)
@@ -150,7 +153,7 @@ class _Recordings:
         return self._sensors[self._calibrated[row["calibrated_sensor_token"]]["sensor_token"]]
 
     def _unique_poses(self) -> tuple[tuple[int, np.ndarray], ...]:
-        """One pose a stamp; where several recordings share a stamp, that of LIDAR_TOP, else of the first row."""
+        """One pose a stamp; where recordings share a stamp, that of LIDAR_TOP, else of the first row."""
         unique: dict[int, np.ndarray] = {}
         contradictions: list[int] = []
         for row in sorted(self.rows, key=lambda row: self.channel(row) != LIDAR_CHANNEL):
@@ -159,7 +162,8 @@ class _Recordings:
                 contradictions.append(stamp_ns(row))
         if contradictions:
             self.findings.append(
-                f"{self.scene_name} has different ego poses at the same stamp (first: {contradictions[0]} ns, "
+                f"{self.scene_name} has different ego poses at the same stamp (first: {contradictions[0]} "
+                "ns, "
                 f"{len(contradictions)} in all); the one of LIDAR_TOP is used, else the first"
             )
         return tuple(sorted(unique.items(), key=lambda item: item[0]))
@@ -269,14 +273,15 @@ def _keyframes(
 
 
 def _pose_without_lidar(track: PoseTrack, stamp: int, what: str) -> np.ndarray:
-    """The ego pose at a sample's own stamp: interpolated, or up to 100 ms beyond the recorded poses by the twist."""
+    """The ego pose at a sample's own stamp: interpolated, or up to 100 ms beyond the track by its twist."""
     if track.covers(stamp):
         return _read_only(track.at(stamp))
     nearest = track.first_stamp_ns if stamp < track.first_stamp_ns else track.last_stamp_ns
     state = ego_state_at(track, nearest)
     if abs(stamp - nearest) > MAX_EXTRAPOLATION_NS or state is None:
         raise DatasetError(
-            f"{what} has no LIDAR_TOP, and the recorded ego poses end {abs(stamp - nearest) / 1e6:.1f} ms from its stamp "
+            f"{what} has no LIDAR_TOP, and the recorded ego poses end {abs(stamp - nearest) / 1e6:.1f} ms "
+            "from its stamp "
             f"{stamp} ns, expected poses around it; add ego poses or correct sample.timestamp"
         )
     seconds = (stamp - nearest) / 1e9
@@ -290,7 +295,8 @@ def _keyframe_findings(keyframes: Sequence[Keyframe], names: tuple[str, ...]) ->
     without_lidar = [keyframe for keyframe in keyframes if keyframe.base_from_lidar is None]
     if without_lidar:
         findings.append(
-            f"{len(without_lidar)} of {len(keyframes)} keyframes have no LIDAR_TOP; their stamp is the sample's and "
+            f"{len(without_lidar)} of {len(keyframes)} keyframes have no LIDAR_TOP; their stamp is the "
+            "sample's and "
             "their pose is interpolated"
         )
     for camera in names:

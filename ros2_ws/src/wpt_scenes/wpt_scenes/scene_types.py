@@ -1,8 +1,8 @@
 """One scene of a nuScenes-format data set as typed, posed, stamped values.
 
-Frames: ``global`` is the data set's map frame; ``base`` is base_link, nuScenes' ego frame (x forward, y left, z up, on
-the ground under the rear axle centre); camera frames are optical. nuScenes stamps (microseconds) become integer
-nanoseconds.
+Frames: ``global`` is the data set's map frame; ``base`` is base_link, nuScenes' ego frame (x forward, y left,
+z up, on the ground under the rear axle centre); camera frames are optical. nuScenes stamps (microseconds)
+become integer nanoseconds.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from wpt_scenes.pose_track import PoseTrack
 class BoxInBase:
     """An annotated object seen from one ego pose.
 
-    base_from_box: (4, 4), box frame x forward, y left, z up, origin in the box centre. size_lwh: (3,) length, width,
-    height in metres. velocity: (3,) m/s along base axes, relative to the ground (not to the ego); NaN when unknown.
+    base_from_box: (4, 4), box frame x forward, y left, z up, origin in the box centre. size_lwh: (3,) length,
+    width, height in metres. velocity: (3,) m/s along base axes, relative to the ground (not to the ego); NaN
+    when unknown.
     """
 
     token: str
@@ -44,10 +45,10 @@ class BoxInBase:
 class Box3D:
     """An annotated object.
 
-    global_from_box: (4, 4), box frame x forward, y left, z up, origin in the box centre. size_lwh: (3,) length, width,
-    height in metres (the tables hold width, length, height). velocity: (3,) global, m/s, NaN when unknown (the rule is
-    that of box_velocity). visibility: nuScenes level 1 (0-40 %) to 4 (80-100 %), None when not given.
-    num_lidar_pts, num_radar_pts: None when not given. attributes: names.
+    global_from_box: (4, 4), box frame x forward, y left, z up, origin in the box centre. size_lwh: (3,)
+    length, width, height in metres (the tables hold width, length, height). velocity: (3,) global, m/s, NaN
+    when unknown (the rule is that of box_velocity). visibility: nuScenes level 1 (0-40 %) to 4 (80-100 %),
+    None when not given. num_lidar_pts, num_radar_pts: None when not given. attributes: names.
     """
 
     token: str
@@ -78,7 +79,7 @@ class Box3D:
         )
 
     def corners(self) -> np.ndarray:
-        """Return the (8, 3) global corners: front then back; within each left-top, left-bottom, right-bottom, right-top."""
+        """Return (8, 3) global corners: front, then back; left top, left bottom, right bottom, right top."""
         length, width, height = self.size_lwh / 2.0
         x = [length] * 4 + [-length] * 4
         y = [width, width, -width, -width] * 2
@@ -90,9 +91,10 @@ class Box3D:
 class CameraFrame:
     """One recorded image, on disk or missing from it.
 
-    camera: lower-case channel (cam_front). stamp_ns: of this exposure. path: absolute. exists: at loading time.
-    global_from_base: (4, 4) the ego pose recorded for this image. calibration: at the native size of the image.
-    sample_token: the keyframe it belongs to (for a sweep: the NEXT keyframe, as nuScenes has it). token: sample_data.
+    camera: lower-case channel (cam_front). stamp_ns: of this exposure. path: absolute. exists: at loading
+    time. global_from_base: (4, 4) the ego pose recorded for this image. calibration: at the native size of
+    the image. sample_token: the keyframe it belongs to (for a sweep: the NEXT keyframe, as nuScenes has it).
+    token: sample_data.
     """
 
     camera: str
@@ -110,9 +112,10 @@ class CameraFrame:
 class Keyframe:
     """One annotated instant (about every 0.5 s, never exactly).
 
-    stamp_ns: of the LIDAR_TOP sweep, else sample.timestamp. global_from_base: (4, 4) recorded for LIDAR_TOP, else the
-    recorded poses interpolated at stamp_ns. base_from_lidar: (4, 4) LIDAR_TOP's mount (x right, y forward, z up), None
-    in a scene without LIDAR_TOP. boxes: in the global frame. images: by camera, in the scene's camera order.
+    stamp_ns: of the LIDAR_TOP sweep, else sample.timestamp. global_from_base: (4, 4) recorded for LIDAR_TOP,
+    else the recorded poses interpolated at stamp_ns. base_from_lidar: (4, 4) LIDAR_TOP's mount (x right, y
+    forward, z up), None in a scene without LIDAR_TOP. boxes: in the global frame. images: by camera, in the
+    scene's camera order.
     """
 
     index: int
@@ -128,10 +131,10 @@ class Keyframe:
 class Scene:
     """One scene.
 
-    location, vehicle: of its log. keyframes: in time order. camera_names: in rig order (cam_front, cam_front_right,
-    cam_back_right, cam_back, cam_back_left, cam_front_left, then others by name). images: by camera all frames
-    (keyframes and sweeps) by stamp. ego_poses: (stamp_ns, global_from_base) unique and by stamp, over the recordings
-    of every sensor. findings: sentences on what is odd but usable.
+    location, vehicle: of its log. keyframes: in time order. camera_names: in rig order (cam_front,
+    cam_front_right, cam_back_right, cam_back, cam_back_left, cam_front_left, then others by name). images: by
+    camera all frames (keyframes and sweeps) by stamp. ego_poses: (stamp_ns, global_from_base) unique and by
+    stamp, over the recordings of every sensor. findings: sentences on what is odd but usable.
     """
 
     name: str

@@ -30,7 +30,7 @@ class DriveLog:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class MapMask:
-    """Where one may drive. mask: (H, W), non-zero is drivable; row r, column c stand for x = 0.1 c, y = 0.1 (H - r) m.
+    """Where one may drive. mask: (H, W), not 0: drivable; row r, column c: x = 0.1 c, y = 0.1 (H - r) m.
 
     name: file name without ending. logs: names of the drives it holds for.
     """
@@ -54,7 +54,7 @@ class WrittenSensor:
 
 @dataclass(frozen=True)
 class WrittenRecording:
-    """One sample_data row with its ego pose. keyframe: its index, None for a sweep. filename: below dataroot."""
+    """One sample_data row with its pose. keyframe: its index, None for a sweep. filename: below dataroot."""
 
     channel: str
     stamp_us: int
@@ -83,8 +83,8 @@ class WrittenBox:
 class SceneWriter:
     """Collects one scene: sensors, keyframes, recordings of each sensor (keyframes and sweeps), boxes.
 
-    Every method raises DatasetError for input that the format cannot hold. Stamps are integer nanoseconds and must be
-    whole microseconds, which is what the tables hold.
+    Every method raises DatasetError for input that the format cannot hold. Stamps are integer nanoseconds and
+    must be whole microseconds, which is what the tables hold.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class SceneWriter:
     def add_camera(
         self, channel: str, *, base_from_camera: np.ndarray, intrinsics: np.ndarray, width: int, height: int
     ) -> None:
-        """Add a camera: channel as nuScenes writes it (CAM_FRONT), mount (4, 4), intrinsics (3, 3), size in pixels."""
+        """Add a camera: channel as nuScenes writes it (CAM_FRONT), (4, 4) mount, (3, 3) intrinsics, size."""
         matrix = np.asarray(intrinsics, dtype=np.float64)
         if matrix.shape != (3, 3) or not np.all(np.isfinite(matrix)):
             raise DatasetError(
@@ -124,7 +124,7 @@ class SceneWriter:
         self._add_sensor(channel, modality, base_from_sensor, None, 0, 0)
 
     def add_keyframe(self, stamp_ns: int) -> int:
-        """Add the next keyframe and return its index; stamps must increase. Its stamp is that of LIDAR_TOP."""
+        """Add the next keyframe, return its index; stamps must increase. Its stamp is that of LIDAR_TOP."""
         stamp = self._microseconds(stamp_ns, "keyframe")
         if self.keyframe_stamps_us and stamp <= self.keyframe_stamps_us[-1]:
             raise DatasetError(
@@ -173,7 +173,7 @@ class SceneWriter:
         *,
         keyframe: int | None,
     ) -> None:
-        """Add a recording with the bytes of its file; None: the file is written by someone else (or stays missing)."""
+        """Add a recording with its file's bytes; None: someone else writes the file, or it stays missing."""
         sensor = self._sensor(channel)
         stamp = self._microseconds(stamp_ns, channel)
         if keyframe is not None and not 0 <= keyframe < len(self.keyframe_stamps_us):
@@ -218,10 +218,10 @@ class SceneWriter:
     ) -> None:
         """Annotate an object in a keyframe.
 
-        instance: the object's name, the same in every keyframe (prev, next and counts are made from it); category: of
-        the nuScenes list, the same for one instance. global_from_box: (4, 4), origin in the box centre, x forward.
-        size_lwh: length, width, height in metres. visibility: 1 (0-40 %) to 4 (80-100 %). Public loaders leave out boxes
-        with num_lidar_pts and num_radar_pts 0.
+        instance: the object's name, the same in every keyframe (prev, next and counts are made from it);
+        category: of the nuScenes list, the same for one instance. global_from_box: (4, 4), origin in the box
+        centre, x forward. size_lwh: length, width, height in metres. visibility: 1 (0-40 %) to 4 (80-100 %).
+        Public loaders leave out boxes with num_lidar_pts and num_radar_pts 0.
         """
         if not 0 <= keyframe < len(self.keyframe_stamps_us):
             raise DatasetError(
@@ -282,7 +282,8 @@ class SceneWriter:
         stamp_us, rest = divmod(int(stamp_ns), 1000)
         if rest or stamp_us <= 0:
             raise DatasetError(
-                f"stamp {stamp_ns} ns of {what} in {self.name} is no positive whole number of microseconds, which "
+                f"stamp {stamp_ns} ns of {what} in {self.name} is no positive whole number of "
+                "microseconds, which "
                 "the tables need; round it before the pose is taken"
             )
         return stamp_us

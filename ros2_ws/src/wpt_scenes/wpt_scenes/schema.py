@@ -1,7 +1,8 @@
 """The 13 tables of the nuScenes format: which fields this suite needs, and what each must hold.
 
-Source: the nuScenes schema (docs/schema_nuscenes.md of nuscenes-devkit). A field is optional here when neither this
-suite nor the devkit's loading, traversal and box functions read it; an optional field that is present is checked too.
+Source: the nuScenes schema (docs/schema_nuscenes.md of nuscenes-devkit). A field is optional here when
+neither this suite nor the devkit's loading, traversal and box functions read it; an optional field that is
+present is checked too.
 """
 
 from __future__ import annotations

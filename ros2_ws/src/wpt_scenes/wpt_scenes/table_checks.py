@@ -12,6 +12,9 @@ from wpt_scenes.token_keys import NO_TOKEN
 
 Tables = Mapping[str, IndexedTable]
 
+# A sensor's keyframe recording may come after the sample's own stamp, and its last sweep before that with it.
+_SWEEP_TOLERANCE_US = 100_000
+
 
 def structure_problems(tables: Tables) -> list[str]:
     """Return one sentence for each kind of thing that is wrong across rows; all 13 tables must be given."""
@@ -31,7 +34,12 @@ def structure_problems(tables: Tables) -> list[str]:
 
 def oddities(tables: Tables) -> list[str]:
     """Return sentences on what is allowed and yet worth knowing."""
-    return _unknown_categories(tables) + _logs_without_map(tables) + _misplaced_sweeps(tables)
+    return (
+        _unknown_categories(tables)
+        + _logs_of_other_sets(tables)
+        + _logs_without_map(tables)
+        + _misplaced_sweeps(tables)
+    )
 
 
 def _repeated_tokens(table: IndexedTable) -> list[str]:
@@ -60,6 +68,8 @@ def _dangling_tokens(tables: Tables) -> list[str]:
     for name, fields in SCHEMA.items():
         table = tables[name]
         for field in fields:
+            if (name, field.name) == ("map", "log_tokens"):
+                continue  # Cut-out sets keep the whole list; see _logs_of_other_sets.
             if field.kind is Kind.REFERENCES:
                 keys, rows = table.lists[field.name]
             elif field.table:
@@ -74,7 +84,8 @@ def _dangling_tokens(tables: Tables) -> list[str]:
             if field.kind is Kind.REFERENCES:
                 value = next(token for token in value if tables[field.table].number_of(token) is None)
             problems.append(
-                f"{name} row {rows[dangling[0]]} (token {row['token']}): {field.name} is {value}, expected the token "
+                f"{name} row {rows[dangling[0]]} (token {row['token']}): {field.name} is {value}, expected "
+                "the token "
                 f"of a row in {field.table}; add that row or correct the token{_such_rows(dangling)}"
             )
     return problems
@@ -118,7 +129,8 @@ def _broken_links(table: IndexedTable, owner: tuple[np.ndarray, np.ndarray, str]
             if wrong.size:
                 row = table.rows_at([wrong[0]])[0]
                 problems.append(
-                    f"{table.name} row {wrong[0]} (token {row['token']}): {there} is {row[there]}, expected a row "
+                    f"{table.name} row {wrong[0]} (token {row['token']}): {there} is {row[there]}, "
+                    "expected a row "
                     f"{expected}; repair the chain{_such_rows(wrong)}"
                 )
                 break
@@ -146,7 +158,8 @@ def _scene_problems(tables: Tables) -> list[str]:
                 problems.append(f"{label}: {field} is a sample of another scene; correct the token")
             elif sample.columns[end][at] != NO_TOKEN:
                 problems.append(
-                    f"{label}: {field} is {row[field]}, which has a {end}, expected the end of the chain; correct it"
+                    f"{label}: {field} is {row[field]}, which has a {end}, expected the end of the chain; "
+                    "correct it"
                 )
         if counts[number] and heads[number] != 1:
             problems.append(
@@ -172,7 +185,8 @@ def _instance_problems(tables: Tables) -> list[str]:
     if wrong.size:
         row = instance.rows_at([wrong[0]])[0]
         problems.append(
-            f"instance row {wrong[0]} (token {row['token']}): nbr_annotations is {row['nbr_annotations']} but "
+            f"instance row {wrong[0]} (token {row['token']}): nbr_annotations is {row['nbr_annotations']} "
+            "but "
             f"{counts[wrong[0]]} annotations name it; correct the number{_such_rows(wrong)}"
         )
     for field, end in (("first_annotation_token", "prev"), ("last_annotation_token", "next")):
@@ -182,7 +196,8 @@ def _instance_problems(tables: Tables) -> list[str]:
         if wrong.size:
             row = instance.rows_at([wrong[0]])[0]
             problems.append(
-                f"instance row {wrong[0]} (token {row['token']}): {field} is {row[field]}, expected its own annotation "
+                f"instance row {wrong[0]} (token {row['token']}): {field} is {row[field]}, expected its "
+                "own annotation "
                 f"without {end}; correct the token{_such_rows(wrong)}"
             )
     return problems
@@ -204,7 +219,8 @@ def _keyframe_problems(tables: Tables) -> list[str]:
     first, second = (int(key_rows[order[again[0] + i]]) for i in (0, 1))
     channel = tables["sensor"].rows_at([sensor[order[again[0]]]])[0]["channel"]
     return [
-        f"sample_data rows {first} and {second} are both the keyframe recording of {channel} in one sample, expected "
+        f"sample_data rows {first} and {second} are both the keyframe recording of {channel} in one "
+        "sample, expected "
         f"one; set is_key_frame false in the sweep{_such_rows(again)}"
     ]
 
@@ -218,7 +234,8 @@ def _camera_problems(tables: Tables) -> list[str]:
         sensor = sensors[of_sensor[number]]
         if sensor["modality"] == "camera" and not row["camera_intrinsic"]:
             problems.append(
-                f"calibrated_sensor row {number} (token {row['token']}): camera_intrinsic of {sensor['channel']} is "
+                f"calibrated_sensor row {number} (token {row['token']}): camera_intrinsic of "
+                f"{sensor['channel']} is "
                 "empty, expected a 3x3 matrix; fill it in"
             )
     return [f"{problems[0]}{_such_rows(problems)}"] if problems else []
@@ -230,8 +247,23 @@ def _unknown_categories(tables: Tables) -> list[str]:
     if not unknown:
         return []
     return [
-        f"category has names outside the nuScenes list: {', '.join(sorted(unknown))}; metrics that choose objects by "
+        f"category has names outside the nuScenes list: {', '.join(sorted(unknown))}; metrics that choose "
+        "objects by "
         "category leave them out"
+    ]
+
+
+def _logs_of_other_sets(tables: Tables) -> list[str]:
+    keys, rows = tables["map"].lists["log_tokens"]
+    absent = np.flatnonzero(tables["log"].positions(keys) < 0)
+    if absent.size == 0:
+        return []
+    row = tables["map"].rows_at([rows[absent[0]]])[0]
+    token = next(token for token in row["log_tokens"] if tables["log"].number_of(token) is None)
+    return [
+        f"map row {rows[absent[0]]} (token {row['token']}) names the log {token}, which this set does not "
+        "have"
+        f"{_such_rows(absent)}"
     ]
 
 
@@ -248,18 +280,21 @@ def _logs_without_map(tables: Tables) -> list[str]:
 
 
 def _misplaced_sweeps(tables: Tables) -> list[str]:
-    """A sweep belongs to the NEXT keyframe: the devkit interpolates its boxes between that one and its prev."""
+    """A sweep belongs to the NEXT keyframe: the devkit interpolates its boxes from that and its prev."""
     data, sample = tables["sample_data"], tables["sample"]
     sweeps = np.flatnonzero(~data.columns["is_key_frame"])
     owner = sample.positions(data.columns["sample_token"][sweeps])
-    late = data.columns["timestamp"][sweeps] > _taken(sample.columns["timestamp"], owner)
+    late = (
+        data.columns["timestamp"][sweeps] > _taken(sample.columns["timestamp"], owner) + _SWEEP_TOLERANCE_US
+    )
     late &= _taken(sample.columns["next"], owner) != NO_TOKEN
     wrong = sweeps[late]
     if wrong.size == 0:
         return []
     row = data.rows_at([wrong[0]])[0]
     return [
-        f"sample_data row {wrong[0]} (token {row['token']}) is a sweep that is later than its sample, while nuScenes "
+        f"sample_data row {wrong[0]} (token {row['token']}) is a sweep that is later than its sample, "
+        "while nuScenes "
         f"gives a sweep to the next keyframe: boxes interpolated for it are off{_such_rows(wrong)}"
     ]
 

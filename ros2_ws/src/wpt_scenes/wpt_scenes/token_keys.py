@@ -1,7 +1,7 @@
 """Tokens as 64-bit keys, so that millions of them can be compared with numpy.
 
-Keys depend on the token alone, not on the process. Two tokens share a key with a chance of about 2e-7 in a table of
-2.6 million rows (n^2 / 2^65); whoever looks a row up by key compares the token itself afterwards.
+Keys depend on the token alone, not on the process. Two tokens share a key with a chance of about 2e-7 in a
+table of 2.6 million rows (n^2 / 2^65); whoever looks a row up by key compares the token itself afterwards.
 """
 
 from __future__ import annotations

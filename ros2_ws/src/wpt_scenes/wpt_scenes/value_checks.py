@@ -1,4 +1,4 @@
-"""Checks of one field's values over many rows at once. Each returns which rows are wrong and what to say of one."""
+"""Checks of one field over many rows at once: which rows are wrong, and what to say of a wrong value."""
 
 from __future__ import annotations
 
@@ -129,7 +129,8 @@ def _size(values: Sequence[Any]) -> Wrong:
     return (
         wrong,
         lambda value: (
-            f"is {_shown(value)}, expected three positive numbers (width, length, height in metres); correct the row"
+            f"is {_shown(value)}, expected three positive numbers (width, length, height in metres); "
+            "correct the row"
         ),
     )
 
@@ -163,7 +164,8 @@ def _intrinsics(values: Sequence[Any]) -> Wrong:
     return (
         np.array(wrong, dtype=np.int64),
         lambda value: (
-            f"is {_shown(value)}, expected a 3x3 list of finite numbers ([] for a sensor that is no camera); correct the row"
+            f"is {_shown(value)}, expected a 3x3 list of finite numbers ([] for a sensor that is no "
+            "camera); correct the row"
         ),
     )
 

@@ -1,8 +1,8 @@
 """Writing scenes in the nuScenes format: image files, map masks and the 13 tables.
 
-One ``SceneWriter`` holds one scene. It writes files at once and keeps rows in memory, and it can be pickled, so that
-several processes may each write a scene; ``write_tables`` joins the scenes of a data set in one process. The result is
-deterministic: tokens are hashes of names, and rows follow the order of adding.
+One ``SceneWriter`` holds one scene. It writes files at once and keeps rows in memory, and it can be pickled,
+so that several processes may each write a scene; ``write_tables`` joins the scenes of a data set in one
+process. The result is deterministic: tokens are hashes of names, and rows follow the order of adding.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def write_tables(
 ) -> None:
     """Write the map masks and, last of all, the 13 tables of a data set into ``dataroot / version``.
 
-    Every log needs a map (nuscenes-devkit insists on one; an empty mask will do). Raises DatasetError when scenes or
-    logs contradict each other, when a scene has no keyframe, or when the version exists already.
+    Every log needs a map (nuscenes-devkit insists on one; an empty mask will do). Raises DatasetError when
+    scenes or logs contradict each other, when a scene has no keyframe, or when the version exists already.
     """
     folder = Path(dataroot) / version
     if folder.exists():
@@ -183,7 +183,7 @@ def _scene_rows(tables: dict[str, list[dict]], scene: SceneWriter, shared: _Shar
 def _recording_rows(
     tables: dict[str, list[dict]], scene: SceneWriter, channel: str, samples: list[str]
 ) -> None:
-    """Rows of one sensor, linked in time order. A sweep belongs to the sensor's next keyframe (after it: to the last)."""
+    """Rows of one sensor, linked in time order. A sweep belongs to the next keyframe, else to the last."""
     recordings = sorted((r for r in scene.recordings if r.channel == channel), key=lambda r: r.stamp_us)
     tokens = [token_of("sample_data", scene.name, channel, recording.stamp_us) for recording in recordings]
     sensor = scene.sensors[channel]

@@ -17,7 +17,7 @@ from torch.nn import functional
 from wpt_policy.network.backbone import ResidualBlock, convolution_norm
 from wpt_policy.policy_config import BevEncoderConfig, BevGrid, ImageInputSpec
 
-# Points nearer to the image plane than this (m) count as not seen: no road is there, and the division is safe.
+# Points nearer to the image plane than this (m) are not seen: no road is there, and the division is safe.
 MIN_DEPTH_M = 0.1
 # Samples stay this far (feature rows) inside their camera's rows of the stacked maps: without it rounding let
 # 3e-7 of a masked neighbour's features in.
@@ -87,7 +87,7 @@ class CameraSampler(nn.Module):
     def forward(self, image_from_base: Tensor, camera_mask: Tensor) -> Sampling:
         """Return where the samples of a set lie.
 
-        image_from_base: [B, N, 3, 4], base_link points to homogeneous pixels; camera_mask: [B, N], True = use.
+        image_from_base: [B, N, 3, 4], base_link to homogeneous pixels; camera_mask: [B, N], True = use.
         """
         column, row, depth = self.project(image_from_base)
         # 1 in the image centre, 0 on the border: -0.5 and size - 0.5, as pixel centres are whole numbers.

@@ -123,7 +123,7 @@ class Student(nn.Module):
 
 
 def example_inputs(config: PolicyConfig, batch: int = 1) -> tuple[Tensor, ...]:
-    """Return inputs of Student.forward of the right shapes and types: grey images, cameras that look ahead."""
+    """Return inputs of Student.forward of the right shapes and types: grey images, cameras looking ahead."""
     cameras, image = len(config.cameras), config.image_input
     count_x, count_y = config.bev.shape
     entries, channels = config.history.entries, config.architecture.bev_encoder.channels

@@ -11,7 +11,6 @@ from wpt_scenes.factory.route import LEAD_IN_M, LEAD_OUT_M, Route
 from wpt_scenes.drivable_area import CELL_M
 
 # Offsets (m, left of the ego lane's centre) of a street with two lanes, parking on the right and pavements.
-LANE_WIDTH = 3.5
 ROAD_RIGHT, ROAD_LEFT = -4.4, 5.25
 LANE_RIGHT, CENTRE_LINE = -1.75, 1.75
 PAVEMENT_RIGHT, PAVEMENT_LEFT = -7.4, 8.0
@@ -33,7 +32,7 @@ _SHIFT = 4  # fractional bits of polygon corners
 
 @dataclass(frozen=True, eq=False)
 class GroundTexture:
-    """rgb: (H, W, 3) uint8; pixel centre (column u, row v) lies at global (left + (u + .5) cell, top - (v + .5) cell)."""
+    """rgb: (H, W, 3) uint8; column u, row v lie at x = left + (u + .5) cell, y = top - (v + .5) cell."""
 
     rgb: np.ndarray
     left: float
@@ -59,7 +58,7 @@ class GroundTexture:
 
 
 def ground_texture(route: Route, crossings_s: tuple[float, ...], cell: float, seed: int) -> GroundTexture:
-    """Paint the ground around the route at ``cell`` metres a pixel; crossings_s: where zebra crossings lie."""
+    """Paint the ground around the route at ``cell`` metres a pixel; crossings_s: zebra crossings."""
     start, end = -LEAD_IN_M, route.end_s + LEAD_OUT_M
     outline = route.strip(PAVEMENT_RIGHT, PAVEMENT_LEFT, start, end)
     left, bottom = np.floor((outline.min(axis=0) - _MARGIN_M) / CHECKER_M) * CHECKER_M
@@ -95,7 +94,7 @@ def ground_texture(route: Route, crossings_s: tuple[float, ...], cell: float, se
 
 
 def drivable_mask(route: Route, texture: GroundTexture) -> np.ndarray:
-    """Return the (H, W) uint8 mask (255 drivable) as MapMask wants it, from (0, 0) to the texture's far corner."""
+    """Return the (H, W) uint8 mask (255 drivable) for MapMask, from (0, 0) to the texture's far corner."""
     width = int(round((texture.left + texture.rgb.shape[1] * texture.cell) / CELL_M))
     height = int(round(texture.top / CELL_M))
     mask = np.zeros((height, width), dtype=np.uint8)
@@ -121,7 +120,7 @@ def _fill(texture: GroundTexture, points: np.ndarray, colour: tuple[int, int, in
 
 
 def _add_grain(rgb: np.ndarray, seed: int) -> None:
-    """Rough the surface, in place: brightness varies by a few grey levels, the same for all three channels."""
+    """Rough the surface, in place: brightness varies by a few grey levels, alike in all channels."""
     rng = np.random.default_rng([seed, 2])
     tile = rng.integers(0, 13, size=(256, 256, 1), dtype=np.uint8)
     tile = np.repeat(cv2.GaussianBlur(tile, (3, 3), 0)[..., None], 3, axis=2)

@@ -1,4 +1,4 @@
-"""A small LiDAR: rays against the ground and the annotated boxes, so that point counts and visibility are earned."""
+"""A small LiDAR: rays against ground and annotated boxes, from which point counts and visibility follow."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ RANGE_M = 70.0
 
 @dataclass(frozen=True, eq=False)
 class Scan:
-    """points: (N, 3) in the LiDAR frame; rings: (N,) beam numbers. hits, alone: rays that end on each box, and that
-    would if it stood alone."""
+    """points: (N, 3) in the LiDAR frame; rings: (N,) beam numbers. hits, alone: rays that end on each box,
+    and that would if it stood alone.
+    """
 
     points: np.ndarray
     rings: np.ndarray

@@ -1,4 +1,4 @@
-"""Paints what a camera sees of the factory's street: sky, ground by inverse perspective, bodies from far to near."""
+"""Paints what a camera sees of the street: sky, ground by inverse perspective, bodies from far to near."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Painter:
         self._bodies = [_Body(thing) for thing in things]
 
     def paint(self, camera: CameraCalibration, global_from_base: np.ndarray, time_s: float) -> np.ndarray:
-        """Return the (height, width, 3) uint8 RGB image of a camera at an ego pose, things as they are at time_s."""
+        """Return the (height, width, 3) uint8 RGB image of a camera at an ego pose and a time."""
         global_from_camera = global_from_base @ camera.base_from_camera
         camera_from_global = se3.inverse(global_from_camera)
         image = np.empty((camera.height, camera.width, 3), dtype=np.uint8)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,16 +41,17 @@ def write_factory_scene(
 ) -> Path:
     """Write a scene of a synthetic street into ``folder`` and return the folder (the data set's root).
 
-    Version FACTORY_VERSION, scene FACTORY_SCENE. The same arguments give the same files, byte for byte, on the same
-    OpenCV build. What is like nuScenes: rig, camera stagger, uneven keyframes (0.4 to 0.6 s), 12 Hz camera sweeps, an
-    ego pose per recording (z 0, some roll and pitch, yaw passing 180 degrees in the first turn), linked tables,
-    drivable map mask, and boxes annotated within 60 m where a LiDAR point hits them. What is not: pixels (a painted
-    street), a thinner LiDAR (keyframes only, 32 x 360 rays against ground and boxes), no radar.
+    Version FACTORY_VERSION, scene FACTORY_SCENE. The same arguments give the same files, byte for byte, on
+    the same OpenCV build. What is like nuScenes: rig, camera stagger, uneven keyframes (0.4 to 0.6 s), 12 Hz
+    camera sweeps, an ego pose per recording (z 0, some roll and pitch, yaw passing 180 degrees in the first
+    turn), linked tables, drivable map mask, and boxes annotated within 60 m where a LiDAR point hits them.
+    What is not: pixels (a painted street), a thinner LiDAR (keyframes only, 32 x 360 rays against ground and
+    boxes), no radar.
 
-    keyframes: how many. sweeps: images between keyframes too. image_size: (width, height), 16:9. seed: varies speeds,
-    colours and places. images: False leaves the image files out (the tables still list them). lidar: False leaves
-    LIDAR_TOP out, a scene of cameras alone; the boxes stay. Raises DatasetError when arguments make no scene or the
-    version exists in the folder.
+    keyframes: how many. sweeps: images between keyframes too. image_size: (width, height), 16:9. seed: varies
+    speeds, colours and places. images: False leaves the image files out (the tables still list them). lidar:
+    False leaves LIDAR_TOP out, a scene of cameras alone; the boxes stay. Raises DatasetError when arguments
+    make no scene or the version exists in the folder.
     """
     width, height = image_size
     if keyframes < 1:
@@ -108,7 +108,7 @@ def write_factory_scene(
 
 @dataclass(frozen=True)
 class _Schedule:
-    """lidar_us: stamp of each keyframe. exposures: (channel, stamp, keyframe index or None for a sweep), in time order."""
+    """lidar_us: stamp of each keyframe. exposures in time order: channel, stamp, keyframe (None: sweep)."""
 
     lidar_us: list[int]
     exposures: list[tuple[str, int, int | None]]
@@ -165,8 +165,3 @@ def _write_keyframe(
 def _cell(image_width: int) -> float:
     """Ground texture cell (m): fine enough for the image, coarse enough to be quick for small ones."""
     return 0.05 if image_width >= 1200 else 0.1 if image_width >= 640 else 0.2
-
-
-def duration_s(keyframes: int) -> float:
-    """Return about how long a scene of that many keyframes lasts."""
-    return math.fsum(_KEYFRAME_STEPS_MS[i % len(_KEYFRAME_STEPS_MS)] for i in range(keyframes - 1)) / 1000

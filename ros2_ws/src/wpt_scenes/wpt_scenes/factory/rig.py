@@ -1,4 +1,4 @@
-"""The factory's sensors: mounts and intrinsics like those of a nuScenes car, with each camera its own values."""
+"""The factory's sensors: mounts and intrinsics like those of a nuScenes car, each camera its own."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 from wpt_policy import se3
 from wpt_policy.calibration import CameraCalibration
 
-# channel: (x, y, z) m, viewing yaw, pitch up, roll (degrees), focal length, principal point (pixels at 1600x900).
-# Mounts are never ideal: a fraction of a degree here, some pixels there.
+# channel: (x, y, z) m, viewing yaw, pitch up, roll (degrees), focal length, principal point (pixels at
+# 1600x900). Mounts are never ideal: a fraction of a degree here, some pixels there.
 _NATIVE_SIZE = (1600, 900)
 _CAMERAS = {
     "CAM_FRONT": ((1.70, 0.01, 1.51), (0.3, 0.4, -0.2), 1262.0, (812.0, 487.0)),
@@ -20,7 +20,6 @@ _CAMERAS = {
     "CAM_BACK_LEFT": ((1.04, 0.48, 1.59), (109.2, -0.4, -0.3), 1258.0, (799.0, 476.0)),
     "CAM_FRONT_LEFT": ((1.53, 0.50, 1.51), (55.1, -0.2, 0.2), 1269.0, (826.0, 484.0)),
 }
-CHANNELS = tuple(_CAMERAS)
 
 # Exposure relative to the LiDAR stamp, ms: nuScenes triggers each camera as the LiDAR sweeps past its centre.
 STAGGER_MS = {
@@ -41,7 +40,7 @@ _BODY_FROM_OPTICAL = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.
 
 
 def cameras(width: int, height: int) -> dict[str, CameraCalibration]:
-    """Return the six calibrations by channel, scaled from 1600x900 to width x height (same shape of image)."""
+    """Return the six calibrations by channel, scaled from 1600x900 to width x height (16:9)."""
     result = {}
     for channel, (position, (yaw, pitch, roll), focal, centre) in _CAMERAS.items():
         mount = np.eye(4)

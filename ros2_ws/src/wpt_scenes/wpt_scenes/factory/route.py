@@ -21,13 +21,14 @@ _START_YAW = math.radians(163.0)
 _START_XY = (260.0, 180.0)
 # (centre time s, half width s, yaw change rad): smooth turns, the first to the left, the second to the right.
 _TURNS = ((2.6, 2.0, math.radians(75.0)), (7.4, 2.2, math.radians(-60.0)))
-# Body attitude from acceleration: pitch (nose down) per braking and roll per lateral m/s2, of a soft family car.
+# Body attitude from acceleration: pitch (nose down) per braking and roll per lateral m/s2, of a soft family
+# car.
 _PITCH_PER_MS2 = math.radians(0.35)
 _ROLL_PER_MS2 = math.radians(0.45)
 
 
 class Route:
-    """The ego lane's centre line with the ego's progress over time. seed varies speed and turn sizes a little."""
+    """The ego lane's centre line and the ego's progress on it. seed varies speed and turns a little."""
 
     def __init__(self, duration_s: float, seed: int):
         rng = np.random.default_rng([seed, 1])
@@ -76,7 +77,7 @@ class Route:
         return float(self._s[-1])
 
     def global_from_base(self, time_s: float) -> np.ndarray:
-        """Return the ego pose (4, 4) at a time (s): on the lane's centre, z 0, pitched and rolled by acceleration."""
+        """Return the ego pose (4, 4) at a time (s): on the lane's centre, z 0, tilted by acceleration."""
         yaw = float(np.interp(time_s, self._times, self._yaw))
         pose = se3.planar(
             float(np.interp(time_s, self._times, self._x)),

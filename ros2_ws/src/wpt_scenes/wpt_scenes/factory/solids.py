@@ -23,7 +23,8 @@ _SKIN_M = 0.01
 class Face:
     """A flat convex polygon. corners: (N, 3) counter-clockwise seen from outside; colour: RGB.
 
-    one_sided: not drawn from behind. layer: faces of one object are drawn by layer (bodies 0, what lies on them 1, ...).
+    one_sided: not drawn from behind. layer: faces of one object are drawn by layer (bodies 0, what lies on
+    them 1, ...).
     """
 
     corners: np.ndarray
@@ -41,7 +42,7 @@ def cuboid(
     top_inset: tuple[float, float, float] = (0.0, 0.0, 0.0),
     bottom: bool = False,
 ) -> list[Face]:
-    """Return the faces of a box; top_inset (front, back, sides) narrows its top, as a car's cabin is narrower there."""
+    """Return the faces of a box; top_inset (front, back, sides) narrows its top, as of a car's cabin."""
     front, back, side = top_inset
     lower = [(x[1], y[1], z[0]), (x[1], y[0], z[0]), (x[0], y[0], z[0]), (x[0], y[1], z[0])]
     upper = [
@@ -93,15 +94,19 @@ def truck(length: float, width: float, height: float, colour: Colour) -> list[Fa
         top_inset=(0.35, 0.0, 0.05), bottom=True,
     )  # fmt: skip
     window = np.array(
-        [(half_length - 0.10, 0.40 * width, ground + 1.45), (half_length - 0.10, -0.40 * width, ground + 1.45),
-         (half_length - 0.30, -0.38 * width, ground + 2.30), (half_length - 0.30, 0.38 * width, ground + 2.30)]
-    )  # fmt: skip
+        [
+            (half_length - 0.10, 0.40 * width, ground + 1.45),
+            (half_length - 0.10, -0.40 * width, ground + 1.45),
+            (half_length - 0.30, -0.38 * width, ground + 2.30),
+            (half_length - 0.30, 0.38 * width, ground + 2.30),
+        ]
+    )
     faces.append(
         Face(_outward(window + np.array([0.02, 0, 0]), np.array([0.0, 0.0, ground + 1.5])), GLASS, 1)
     )
     faces += cuboid(
-        (-half_length, cab_back - 0.15), (-half_width, half_width), (ground + 0.85, 0.5 * height), (226, 226, 220),
-        bottom=True,
+        (-half_length, cab_back - 0.15), (-half_width, half_width), (ground + 0.85, 0.5 * height),
+        (226, 226, 220), bottom=True,
     )  # fmt: skip
     faces += cuboid(
         (-half_length + 0.1, cab_back), (-0.4 * width, 0.4 * width), (ground + 0.55, ground + 0.85), TYRE

@@ -18,10 +18,10 @@ from wpt_scenes.factory.solids import Face
 
 @dataclass(frozen=True, eq=False)
 class Thing:
-    """One object. pose_at: time (s) -> (4, 4) global_from_box. faces: in its own frame, origin as pose_at means it.
+    """One object. pose_at: time (s) -> (4, 4) global_from_box. faces: in its own (box) frame.
 
-    size_lwh: of its annotation; None for what nuScenes does not annotate (houses, trees). radius: of a sphere around
-    the origin that holds every corner.
+    size_lwh: of its annotation; None for what nuScenes does not annotate (houses, trees). radius: of a sphere
+    around the origin that holds every corner.
     """
 
     name: str
@@ -47,7 +47,8 @@ def _traffic(route: Route, rng: np.random.Generator) -> list[Thing]:
     gap = 15.0 + rng.uniform(-1.0, 1.0)
 
     def leading(time_s: float) -> np.ndarray:
-        # Repeats the ego's own speeds 0.6 s earlier, so the gap breathes: it brakes first and pulls away first.
+        # Repeats the ego's own speeds 0.6 s earlier, so the gap breathes: it brakes first and pulls away
+        # first.
         return _standing(route.place(route.arc_at(time_s + 0.6) + gap, 0.0), 1.5)
 
     def oncoming(time_s: float) -> np.ndarray:
