@@ -23,6 +23,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -331,6 +332,10 @@ def measure_planner(car: Car, seconds: float, rate_hz: float, words: list[str]) 
     return {
         "sets_expected": len(references),
         "sets_planned": len(planned),
+        "sets_without_report": sum(stamp not in car.reports for stamp in references),
+        "not_planned": dict(
+            Counter(car.reports[stamp].reason for stamp in references if stamp in car.reports and car.reports[stamp].outcome)
+        ),
         "latency_ms": percentiles(
             [
                 (report.published_steady_ns - car.published_ns[stamp]) / 1e6

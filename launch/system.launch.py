@@ -61,7 +61,9 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 }
 # Relative names of the planner begin so; what a bag or a display calls /sensing/... is /<namespace>/sensing/... then.
 IN_NAMESPACE = ("sensing", "localization", "planning", GRAPH["node"]["name"])
-ODOMETRY, KEYFRAME = "/localization/kinematic_state", "/nuscenes/keyframe"
+ODOMETRY, COMMAND, KEYFRAME = "/localization/kinematic_state", "/planning/command", "/nuscenes/keyframe"
+# How long the replay waits for planner and judge: a large network comes from a cold disk in tens of seconds.
+START_LIMIT_S = "120"
 # The judge computes its metrics after SIGINT; launch's 5 s end it in the middle.
 EVALUATION_LIMIT_S = "120"
 
@@ -162,20 +164,25 @@ def evaluation_node(values: dict[str, str], preset: dict[str, str], planner: str
 
 
 def replay_node(values: dict[str, str], preset: dict[str, str], planner: str) -> Node:
-    """The player; with a judge it waits for that too before the first message."""
+    """The player. It begins when the planner is active, and with a judge when that listens as well."""
     topics = bag_topics(values["bag"])
     arguments = [str(Path(values["bag"]).expanduser()), "--planner", planner, "--loop", values["loop"]]
+    arguments += ["--wait-timeout", START_LIMIT_S]
     if values["rate"]:
         arguments += ["--rate", values["rate"]]
     if values["lockstep"] == "true":
         arguments.append("--lockstep")
+    # Whoever takes images need not be the planner: RViz does so too. Nobody else takes the command.
+    waited_for = [COMMAND] if COMMAND in topics else []
     if values["evaluate"] == "true":
         if KEYFRAME not in topics:
             raise RuntimeError(
                 f"evaluate:=true needs {KEYFRAME}, which {values['bag']} lacks: convert a scene with `wpt-bag convert`, "
                 "or leave evaluate out"
             )
-        arguments += ["--wait-also", KEYFRAME]
+        waited_for.append(KEYFRAME)
+    if waited_for:
+        arguments += ["--wait-also", *waited_for]
     # A preset's names are the bag's own ones: only what is left is moved, into the namespace.
     unnamed = [topic for topic in topics if topic.lstrip("/") not in preset]
     return Node(

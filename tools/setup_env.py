@@ -42,7 +42,7 @@ PYTHON_PACKAGES = (
 )
 INTERFACES = (REPOSITORY / "tools" / "tf2_msgs", SOURCES / "wpt_msgs")
 # requirements/<name>.txt, with versions from constraints.txt; torch.txt is treated apart (torch_arguments).
-WHEEL_LISTS = ("ros", "runtime", "build", "test")
+WHEEL_LISTS = ("ros", "runtime", "simulation", "build", "test")
 PIP = ("-m", "pip", "--disable-pip-version-check", "--no-input")
 
 

@@ -294,8 +294,16 @@ class NodeBench:
         return future.result()
 
     def change_state(self, transition: int) -> bool:
-        """Ask for a lifecycle transition as a user does; return whether it was made."""
-        return self.call("change_state", ChangeState.Request(transition=Transition(id=transition))).success
+        """Ask for a lifecycle transition as a user does; return whether it was made.
+
+        The state itself counts too: on a starved machine the middleware drops an answer whose reader it has not yet
+        matched within 100 ms.
+        """
+        client, before = self.clients["change_state"], self.node.state_label
+        self.spin_until(client.service_is_ready, "service change_state")
+        future = client.call_async(ChangeState.Request(transition=Transition(id=transition)))
+        self.spin_until(lambda: future.done() or self.node.state_label != before, "the transition")
+        return future.result().success if future.done() else True
 
     # Feeding
 

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+from rosbags.interfaces import Qos
+from wpt_replay.bag_reader import BagReader
+from wpt_replay.bag_writer import BagWriter
 from wpt_replay.scene_to_bag import convert_scene
 from wpt_scenes.factory import FACTORY_SCENE, FACTORY_VERSION, write_factory_scene
 from wpt_scenes.scene import load_scene
@@ -41,3 +46,38 @@ def nuscenes_tables() -> NuScenesTables:
     if not (root / NUSCENES_VERSION).is_dir():
         pytest.skip(f"no real nuScenes piece at {root} ({NUSCENES_VERSION}); name one with WPT_NUSCENES")
     return NuScenesTables.load(root, NUSCENES_VERSION)
+
+
+@pytest.fixture
+def rewrite_bag(tmp_path: Path) -> Callable[..., Path]:
+    """A function that copies a bag and changes each message on the way.
+
+    change(topic, record_ns, message) returns the three as they are to be, or None to leave the message out. qos: of
+    topics by their new name, as recorded where absent. Messages are sorted by their new record times.
+    """
+
+    def rewrite(
+        bag: Path,
+        change: Callable[[str, int, Any], tuple[str, int, Any] | None] = lambda *message: message,
+        *,
+        qos: Mapping[str, Qos] | None = None,
+        storage: str = "mcap",
+    ) -> Path:
+        target = tmp_path / f"changed_{len(list(tmp_path.iterdir()))}"
+        changed: list[tuple[int, str, Any]] = []
+        kinds: dict[str, tuple[str, Qos]] = {}
+        with BagReader(bag) as reader:
+            for stored in reader.messages():
+                topic = reader.topics[stored.topic]
+                new = change(stored.topic, stored.stamp_ns, reader.decode(stored))
+                if new is not None:
+                    kinds.setdefault(new[0], (topic.type_name, topic.qos[0]))
+                    changed.append((new[1], new[0], new[2]))
+        with BagWriter(target, storage=storage) as writer:
+            for name, (type_name, recorded) in kinds.items():
+                writer.add_topic(name, type_name, (qos or {}).get(name, recorded))
+            for record_ns, topic_name, message in sorted(changed, key=lambda entry: entry[0]):
+                writer.write(topic_name, record_ns, message)
+        return target
+
+    return rewrite

@@ -157,7 +157,8 @@ def _mounts(
     cameras: tuple[str, ...],
     stated: Mapping[str, StatedCamera],
 ) -> list[Finding]:
-    unknown: dict[str, Finding] = {}
+    unknown: dict[str, str] = {}
+    wrong: dict[str, Finding] = {}
     calibrations = []
     for camera in cameras:
         frames = seen.images[names.images[camera]].frame_ids
@@ -166,14 +167,13 @@ def _mounts(
             continue  # said where the images are judged
         mount = seen.frames.base_from(frame)
         if mount is None:
-            found, remedy = seen.frames.why_unknown(frame)
-            unknown[camera] = fail(camera, f"no mount: {found}", remedy)
+            unknown[camera] = frame
             continue
         try:
             calibrations.append(_calibration(camera, stated.get(camera), mount))
         except CalibrationError as error:
-            unknown[camera] = fail(camera, str(error), "check its camera_info and its transform")
-    findings = per_camera(needs.cameras, unknown)
+            wrong[camera] = fail(camera, str(error), "check its camera_info and its transform")
+    findings = [*_without_mount(unknown, seen, needs), *per_camera(needs.cameras, wrong)]
     for sentence in seen.frames.problems:
         findings.append(warn("/tf_static", sentence, "check whether two publishers disagree, and remove one"))
     rig = CameraRig(calibrations)
@@ -185,6 +185,19 @@ def _mounts(
         yaws = ", ".join(f"{camera} {math.degrees(rig[camera].yaw()):.0f}" for camera in rig)
         findings.append(ok("mounts", f"{len(rig)} of {len(needs.cameras)} cameras, looking (degrees to the left): {yaws}"))
     return findings
+
+
+def _without_mount(unknown: Mapping[str, str], seen: Observer, needs: PlannerNeeds) -> list[Finding]:
+    """Return one line for cameras that lack the same; the remedy is that of the first. unknown: frame by camera."""
+    reasons = {camera: seen.frames.why_unknown(frame) for camera, frame in unknown.items()}
+    general = {camera: seen.frames.why_unknown(frame, "<its frame>")[0] for camera, frame in unknown.items()}
+    findings: dict[str, Finding] = {}
+    for camera, (found, remedy) in reasons.items():
+        alike = [other for other in general if general[other] == general[camera]]
+        if len(alike) > 1:
+            found, remedy = general[camera], f"{reasons[alike[0]][1]} (and so for each camera)"
+        findings[camera] = fail(camera, f"no mount: {found}", remedy)
+    return per_camera(needs.cameras, findings)
 
 
 def _too_small(rig: CameraRig, needs: PlannerNeeds, stated: Mapping[str, StatedCamera]) -> dict[str, Finding]:

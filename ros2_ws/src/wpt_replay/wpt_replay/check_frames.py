@@ -77,21 +77,27 @@ class FrameTree:
         """Return base_from_frame (4, 4) by static transforms alone, None where they do not join the two."""
         return self._join(frame_id.removeprefix("/"), self._static)
 
-    def why_unknown(self, frame_id: str) -> tuple[str, str]:
-        """Return what is missing between base_link and a frame that base_from does not know, and the remedy."""
+    def why_unknown(self, frame_id: str, called: str = "") -> tuple[str, str]:
+        """Return what is missing between base_link and a frame that base_from does not know, and the remedy.
+
+        called: what the first sentence names the frame, so that one sentence can speak of several.
+        """
         frame = frame_id.removeprefix("/")
+        shown = called or frame
         everything = self._dynamic | self._static
         moving = self._links_needed(frame, everything)
         if moving:
-            named = ", ".join(f"{link.parent} -> {link.child}" for link in moving)
+            named = ", ".join(
+                f"{link.parent} -> {shown if link.child == frame else link.child}" for link in moving
+            )
             return (
-                f"the chain from {self.base_frame} to {frame} needs {named}, which is on /tf alone; the planner takes "
+                f"the chain from {self.base_frame} to {shown} needs {named}, which is on /tf alone; the planner takes "
                 "mounts from /tf_static, since what /tf carries may move",
                 f"publish it as static: {static_publisher(moving[0])}",
             )
         if not self._static:
             return (
-                f"/tf_static has no transform, expected a chain from {self.base_frame} to {frame}",
+                f"/tf_static has no transform, expected a chain from {self.base_frame} to {shown}",
                 "record /tf_static with the bag, start robot_state_publisher with the vehicle's URDF, or give the mount: "
                 f"{_example_publisher(self.base_frame, frame)}",
             )
@@ -99,8 +105,8 @@ class FrameTree:
         missing = [name for name in (self.base_frame, frame) if name not in known]
         if missing:
             return (
-                f"/tf_static has no frame {' and no frame '.join(missing)}, expected a chain from {self.base_frame} to "
-                f"{frame}; it has {_listed(known)}",
+                f"/tf_static has no frame {' and no frame '.join(shown if name == frame else name for name in missing)}, "
+                f"expected a chain from {self.base_frame} to {shown}; it has {_listed(known)}",
                 f"publish the missing link, for example {_example_publisher(self.base_frame, frame)}"
                 if frame in missing
                 else f"publish the link from {self.base_frame} to {self._path(frame, self._static)[-1]}, or set "
@@ -109,7 +115,7 @@ class FrameTree:
         frame_root = self._path(frame, self._static)[-1]
         base_root = self._path(self.base_frame, self._static)[-1]
         return (
-            f"/tf_static joins {frame} to {frame_root} and {self.base_frame} to {base_root}, but not the two",
+            f"/tf_static joins {shown} to {shown if frame_root == frame else frame_root} and {self.base_frame} to {base_root}, but not the two",
             f"publish the missing link, for example {_example_publisher(base_root, frame_root)}",
         )
 

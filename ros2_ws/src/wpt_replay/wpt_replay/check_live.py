@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import rclpy
@@ -29,6 +29,8 @@ from wpt_replay.raw_publishers import message_class
 
 # How often the graph is looked at for topics that have appeared since.
 _LOOK_S = 0.2
+# Messages kept until the first /clock says when they came; a player sends mounts and calibrations ahead of it.
+_MOST_WAITING = 300
 _PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 
 
@@ -40,8 +42,9 @@ def check_live(
     start_values: Mapping[str, str],
     preset: str | None,
     ros_args: list[str],
+    enough: Callable[[], bool] = lambda: False,
 ) -> CheckReport:
-    """Listen for so many seconds and judge what came."""
+    """Listen for so many seconds, or until ``enough`` says so, and judge what came."""
     if not any(os.environ.get(variable) for variable in _PROFILE_VARIABLES):
         # The default transport loses images of this size, and the loss would be blamed on the vehicle.
         for variable in _PROFILE_VARIABLES:
@@ -51,7 +54,7 @@ def check_live(
     node = rclpy.create_node("wpt_check", context=context)
     try:
         listener = Listener(node, settings, presets, needs, preset)
-        listener.listen(seconds)
+        listener.listen(seconds, enough)
         report = CheckReport(source=f"live topics of {seconds:g} s", planner=needs.name)
         values = {**start_values, **({"use_sim_time": "true"} if listener.is_simulated else {})}
         judge(
@@ -89,6 +92,7 @@ class Listener:
         self._preset = preset
         self._subscribed: set[str] = set()
         self._simulated_ns: int | None = None
+        self._waiting: list[tuple[str, str, bytes]] = []
         self.seen = Observer(_decode, settings.base_frame)
         self.offers: dict[str, Offer] = {}
         self.names: InputNames = self._look()
@@ -98,14 +102,14 @@ class Listener:
         """Whether somebody publishes /clock."""
         return "/clock" in self.offers
 
-    def listen(self, seconds: float) -> None:
-        """Take what comes for so long; topics that appear meanwhile are subscribed to as well."""
+    def listen(self, seconds: float, enough: Callable[[], bool]) -> None:
+        """Take what comes for so long, or until it is enough; topics that appear meanwhile are subscribed to as well."""
         executor = SingleThreadedExecutor(context=self._node.context)
         executor.add_node(self._node)
         begin = time.monotonic()
         looked = float("-inf")
         with Progress("listening", seconds) as progress:
-            while (passed := time.monotonic() - begin) < seconds and self._node.context.ok():
+            while (passed := time.monotonic() - begin) < seconds and self._node.context.ok() and not enough():
                 if passed - looked >= _LOOK_S:
                     looked = passed
                     self.names = self._look()
@@ -114,11 +118,21 @@ class Listener:
                 progress.show(passed, f"{sum(track.times.count for track in self.seen.images.values())} images")
         executor.remove_node(self._node)
         executor.shutdown()
+        self._take_waiting()
         self.names = self._look()
 
+    def _now_ns(self) -> int:
+        """ROS time: simulated where there is a /clock."""
+        return time.time_ns() if self._simulated_ns is None else self._simulated_ns
+
+    def _take_waiting(self) -> None:
+        """Take what came before the first /clock."""
+        waiting, self._waiting = self._waiting, []
+        for name, type_name, data in waiting:
+            self.seen.take(name, type_name, self._now_ns(), data)
+
     def _look(self) -> InputNames:
-        """Ask the graph what is published, and choose the names by it."""
-        self.offers = {}
+        """Ask the graph what is published, and choose the names by it. Publishers that have gone are not forgotten."""
         for name, types in self._node.get_topic_names_and_types():
             publishers = self._node.get_publishers_info_by_topic(name)
             if publishers:
@@ -144,8 +158,11 @@ class Listener:
         def take(data: bytes) -> None:
             if type_name == CLOCK:
                 self._simulated_ns = header_stamp_ns(data)
-            now_ns = time.time_ns() if self._simulated_ns is None else self._simulated_ns
-            self.seen.take(name, type_name, now_ns, data)
+                self._take_waiting()
+            if self.is_simulated and self._simulated_ns is None and len(self._waiting) < _MOST_WAITING:
+                self._waiting.append((name, type_name, data))
+            else:
+                self.seen.take(name, type_name, self._now_ns(), data)
 
         kind = message_class(type_name)
         # As the planner subscribes: sensor topics best effort and volatile, /tf_static reliable, latched where a

@@ -67,7 +67,7 @@ def judge_planner(needs: PlannerNeeds) -> Finding:
     if needs.may_mask:
         parts.append(f"may lose {', '.join(sorted(needs.may_mask))}")
     parts.append("needs ego motion" if needs.needs_ego else "can do without ego motion")
-    return ok(f"planner {needs.name}", ", ".join(parts))
+    return ok("planner", f"{needs.name}: {', '.join(parts)}")
 
 
 def judge_command(track: CommandTrack | None, topic: str, needs: PlannerNeeds, settings: PlannerSettings) -> list[Finding]:

@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Any
 
 # Subjects longer than this push their own line's text to the right and leave the other lines as they are.
-SUBJECT_COLUMN = 22
+WIDEST_SUBJECT = 32
 
 
 class Status(Enum):
@@ -29,9 +29,9 @@ class Finding:
     remedy: str = ""
     figures: Mapping[str, Any] = field(default_factory=dict)
 
-    def line(self) -> str:
-        """Return the finding as one line of text."""
-        line = f"{self.status.value:<5} {self.subject:<{SUBJECT_COLUMN}} {self.found}"
+    def line(self, width: int = 0) -> str:
+        """Return the finding as one line of text. width: of the column of subjects."""
+        line = f"{self.status.value:<5} {self.subject:<{width}}  {self.found}"
         return f"{line} -> {self.remedy}" if self.remedy else line
 
 
@@ -86,7 +86,9 @@ class CheckReport:
 
     def as_text(self) -> str:
         """Return one line for each finding in the order of the check, then the verdict."""
-        lines = [finding.line() for finding in self.findings]
+        widths = [len(finding.subject) for finding in self.findings]
+        width = max((entry for entry in widths if entry <= WIDEST_SUBJECT), default=0)
+        lines = [finding.line(width) for finding in self.findings]
         fails, warnings = self.count(Status.FAIL), self.count(Status.WARN)
         counted = f"{fails} FAIL, {warnings} warn, {self.count(Status.OK)} ok"
         verdict = "can run" if self.can_run else "cannot run"
