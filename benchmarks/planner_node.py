@@ -334,7 +334,11 @@ def measure_planner(car: Car, seconds: float, rate_hz: float, words: list[str]) 
         "sets_planned": len(planned),
         "sets_without_report": sum(stamp not in car.reports for stamp in references),
         "not_planned": dict(
-            Counter(car.reports[stamp].reason for stamp in references if stamp in car.reports and car.reports[stamp].outcome)
+            Counter(
+                car.reports[stamp].reason
+                for stamp in references
+                if stamp in car.reports and car.reports[stamp].outcome
+            )
         ),
         "latency_ms": percentiles(
             [

@@ -34,7 +34,10 @@ PLANNER_SHARE = Path(get_package_share_directory("wpt_planner"))
 GRAPH = yaml.safe_load((PLANNER_SHARE / "config" / "planner_graph.yaml").read_text(encoding="utf-8"))
 TRUTH = ["true", "false"]
 ARGUMENTS: dict[str, dict[str, Any]] = {
-    "bag": {"default": "", "description": "bag to play, with /clock; empty: a car or another player gives the topics"},
+    "bag": {
+        "default": "",
+        "description": "bag to play, with /clock; empty: a car or another player gives the topics",
+    },
     "rate": {"default": "", "description": "bag seconds a second; empty: 1, in lockstep at most 4"},
     "loop": {"default": "1", "description": "how often to play the bag; 0: until Ctrl-C"},
     "lockstep": {
@@ -47,15 +50,32 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         "choices": TRUTH,
         "description": "true to judge the plans by the recorded future; the report comes at the end",
     },
-    "report": {"default": "evaluation.json", "description": "file of the evaluation's report; empty writes none"},
-    "data": {"default": "", "description": "nuScenes folder for the evaluation's off-road rate; empty: without it"},
+    "report": {
+        "default": "evaluation.json",
+        "description": "file of the evaluation's report",
+    },
+    "data": {
+        "default": "",
+        "description": "nuScenes folder for the evaluation's off-road rate; empty: without it",
+    },
     "version": {"default": "v1.0-mini", "description": "version folder in data"},
-    "rviz": {"default": "false", "choices": TRUTH, "description": "true to open RViz with wpt_planner's planner.rviz"},
-    "rviz_config": {"default": "", "description": "another RViz configuration; its topics are renamed as ours are"},
-    "fixed_frame": {"default": "", "description": "RViz' fixed frame, for example odom; empty: as in the configuration"},
+    "rviz": {
+        "default": "false",
+        "choices": TRUTH,
+        "description": "true to open RViz with wpt_planner's planner.rviz",
+    },
+    "rviz_config": {
+        "default": "",
+        "description": "another RViz configuration; its topics are renamed as ours are",
+    },
+    "fixed_frame": {
+        "default": "",
+        "description": "RViz' fixed frame, for example odom; empty: as in the configuration",
+    },
     **GRAPH["arguments"],
     "use_sim_time": {
         "default": "",
+        "choices": ["", *TRUTH],
         "description": "true to follow /clock, false for real time; empty: true where a bag is given",
     },
 }
@@ -81,7 +101,9 @@ def bag_topics(bag: str) -> list[str]:
             "the file with `ros2 bag reindex`"
         ) from error
     except (yaml.YAMLError, TypeError, KeyError) as error:
-        raise RuntimeError(f"{metadata} is no bag's metadata.yaml: write it anew with `ros2 bag reindex`") from error
+        raise RuntimeError(
+            f"{metadata} is no bag's metadata.yaml: write it anew with `ros2 bag reindex`"
+        ) from error
 
 
 def renamed(topics: Iterable[str], values: dict[str, str], preset: dict[str, str]) -> list[tuple[str, str]]:
@@ -127,7 +149,9 @@ def rviz_node(values: dict[str, str], preset: dict[str, str]) -> list[Action]:
         configuration = yaml.safe_load(path.read_text(encoding="utf-8"))
         topics = rviz_topics(configuration["Visualization Manager"]["Displays"])
     except (OSError, yaml.YAMLError, TypeError, KeyError) as error:
-        raise RuntimeError(f"rviz_config {path} cannot be read as an RViz configuration: name another") from error
+        raise RuntimeError(
+            f"rviz_config {path} cannot be read as an RViz configuration: name another"
+        ) from error
     fixed_frame = ["--fixed-frame", values["fixed_frame"]] if values["fixed_frame"] else []
     actions: list[Action] = [
         Node(
@@ -139,7 +163,11 @@ def rviz_node(values: dict[str, str], preset: dict[str, str]) -> list[Action]:
         )
     ]
     if values["transport"] == "raw":
-        actions.append(LogInfo(msg="RViz shows compressed images: for raw ones, take /compressed off the displays' topics."))
+        actions.append(
+            LogInfo(
+                msg="RViz shows compressed images: for raw ones, take /compressed off the displays' topics."
+            )
+        )
     return actions
 
 
@@ -198,11 +226,13 @@ def start(context: LaunchContext) -> list[Action]:
     """Build the actions once the arguments have values."""
     values = {name: LaunchConfiguration(name).perform(context).strip() for name in ARGUMENTS}
     values["namespace"] = values["namespace"].strip("/")
-    values["use_sim_time"] = values["use_sim_time"].lower() or ("true" if values["bag"] else "false")
+    values["use_sim_time"] = values["use_sim_time"] or ("true" if values["bag"] else "false")
     if not values["bag"]:
         unused = [name for name in ("rate", "lockstep", "loop") if values[name] != ARGUMENTS[name]["default"]]
         if unused:
-            raise RuntimeError(f"{unused[0]} is for a replayed bag, and bag is empty: give bag:=PATH, or leave it out")
+            raise RuntimeError(
+                f"{unused[0]} is for a replayed bag, and bag is empty: give bag:=PATH, or leave it out"
+            )
     presets = yaml.safe_load((PLANNER_SHARE / "config" / "topic_presets.yaml").read_text(encoding="utf-8"))
     preset = presets.get(values["topics"], {})  # planner.launch.py refuses unknown ones
     planner = "/".join(["", *filter(None, [values["namespace"]]), GRAPH["node"]["name"]])

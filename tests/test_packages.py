@@ -20,6 +20,7 @@ ROSDEP_KEYS = {
     "ament_cmake",
     "ament_index_python",
     "builtin_interfaces",
+    "compressed_image_transport",
     "cv_bridge",
     "diagnostic_msgs",
     "geometry_msgs",

@@ -5,6 +5,7 @@ The stand-in reads planner.rviz and subscribes to every display's topic, with th
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import shutil
@@ -18,7 +19,7 @@ from typing import Any
 
 import pytest
 
-launch_testing = pytest.importorskip("launch_testing")
+pytest.importorskip("launch_testing")
 pytest.importorskip("launch_ros")
 
 import launch_testing.actions  # noqa: E402
@@ -31,6 +32,7 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource  # n
 LAUNCH_FILE = Path(__file__).resolve().parent.parent / "system.launch.py"
 LIMIT_S = 60.0
 WORK = Path(tempfile.mkdtemp(prefix="wpt_bringup_"))
+atexit.register(shutil.rmtree, WORK, ignore_errors=True)
 KEYFRAMES = 3
 HEARD, REPORT = WORK / "heard.json", WORK / "report.json"
 
@@ -158,10 +160,6 @@ class TestEndedSystem(unittest.TestCase):
         self.assertEqual(report["samples"], KEYFRAMES)
         self.assertIn("wpt-seeded", report["planners"])
         self.assertGreater(report["planners"]["wpt-seeded"]["samples"], 0)
-
-    @classmethod
-    def tearDownClass(cls) -> None:
-        shutil.rmtree(WORK, ignore_errors=True)
 
 
 def heard() -> dict[str, Any]:

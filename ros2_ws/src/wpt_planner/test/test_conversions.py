@@ -439,6 +439,13 @@ def planned_outcome(**changes) -> SetOutcome:
     [
         planned_outcome(),
         planned_outcome(
+            # Odometry begins between the first and the last image of the set.
+            cameras={
+                "cam_front": CameraOutcome(status=CameraStatus.USED, stamp_ns=5),
+                "cam_back": CameraOutcome(status=CameraStatus.USED, stamp_ns=9, odom_from_base=np.eye(4)),
+            },
+        ),
+        planned_outcome(
             ego_source=EgoSource.NONE,
             odom_from_base=None,
             linear_velocity=None,

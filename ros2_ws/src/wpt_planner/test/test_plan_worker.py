@@ -27,7 +27,7 @@ class Gate:
         self.begun.set()
         assert self.go.wait(LIMIT_S)
         if job < 0:
-            raise ValueError("bad job")
+            raise SystemExit("enough") if job == -2 else ValueError("bad job")
         self.done.append(job)
 
     def worker(self) -> PlanWorker[int]:
@@ -54,15 +54,16 @@ def test_the_newest_job_wins_and_the_others_are_skipped() -> None:
     assert worker.stop(LIMIT_S) == (True, None)
 
 
-def test_an_exception_is_handed_over_and_the_next_job_runs() -> None:
+@pytest.mark.parametrize(("bad", "kind"), [(-1, ValueError), (-2, SystemExit)])
+def test_an_exception_is_handed_over_and_the_next_job_runs(bad: int, kind: type[BaseException]) -> None:
     gate = Gate()
     gate.go.set()
     worker = gate.worker()
-    worker.submit(-1)
+    worker.submit(bad)
     assert worker.wait_until_idle(LIMIT_S)
     worker.submit(2)
     assert worker.wait_until_idle(LIMIT_S)
-    assert [job for job, _ in gate.failed] == [-1] and isinstance(gate.failed[0][1], ValueError)
+    assert [job for job, _ in gate.failed] == [bad] and isinstance(gate.failed[0][1], kind)
     assert gate.done == [2]
     worker.stop(LIMIT_S)
 

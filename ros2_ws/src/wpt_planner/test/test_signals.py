@@ -211,3 +211,20 @@ def planning(process: subprocess.Popen) -> bool:
         if "planning\n" == line:
             return True
     return False
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (("-p", "max_age:=1"), "write a decimal point"),
+        (("-p", "max_age:=0.0"), "0.01 to 60"),
+        (("-p", "cameras:=7"), "string array"),
+        (("--params-file", "no_such_file.yaml"), "no_such_file.yaml"),
+    ],
+)
+def test_what_it_cannot_start_with_is_one_line_and_code_1(
+    start: Callable, words: tuple[str, ...], part: str
+) -> None:
+    output, _ = (process := start(*NODE, *words)).communicate(timeout=LIMIT_S)
+    assert process.returncode == 1
+    assert "planner_node cannot start" in output and part in output and "Traceback" not in output

@@ -162,6 +162,15 @@ def test_a_command_is_used_while_it_is_fresh() -> None:
     assert late.is_default and "command_timeout 1 s" in late.problem
 
 
+def test_a_command_of_another_clock_is_not_fresh_for_ever() -> None:
+    rules = supervisor(command_timeout=1.0)
+    rules.set_command(Command.LEFT, CommandSource.ROUTE, 11 * S, 10 * S)
+    assert not rules.command_for(10 * S).is_default
+    rules.set_command(Command.LEFT, CommandSource.ROUTE, 90_000_000 * S, 10 * S)
+    used = rules.command_for(10 * S)
+    assert used.is_default and "after the images" in used.problem
+
+
 def test_a_command_without_stamp_counts_from_its_arrival_and_zero_timeout_never_ends() -> None:
     rules = supervisor(command_timeout=1.0)
     rules.set_command(Command.RIGHT, CommandSource.ROUTE, 0, 10 * S)

@@ -360,8 +360,11 @@ def path_msg(plan: Plan, *, frame_id: str) -> Path:
 
 
 def set_report_msg(outcome: SetOutcome, *, frame_id: str) -> SetReport:
-    """Return the report of ``outcome``. camera_ego_poses has one pose per camera (identity where there is no
-    image), or none when there is no ego motion."""
+    """Return the report of ``outcome``.
+
+    camera_ego_poses has one pose per camera, with a zero quaternion where the camera was used without ego motion or has
+    no image; it is empty when there is no ego motion at all.
+    """
     report = SetReport(
         header=header(outcome.reference_stamp_ns, frame_id),
         set_id=outcome.set_id,
@@ -384,7 +387,7 @@ def set_report_msg(outcome: SetOutcome, *, frame_id: str) -> SetReport:
     if outcome.ego_source != EgoSource.NONE and outcome.odom_from_base is not None:
         report.ego_pose = pose_from_matrix(outcome.odom_from_base)
         report.camera_ego_poses = [
-            pose_from_matrix(np.eye(4) if camera.odom_from_base is None else camera.odom_from_base)
+            _no_pose() if camera.odom_from_base is None else pose_from_matrix(camera.odom_from_base)
             for camera in outcome.cameras.values()
         ]
         for vector, values in (
@@ -394,6 +397,18 @@ def set_report_msg(outcome: SetOutcome, *, frame_id: str) -> SetReport:
             if values is not None:
                 vector.x, vector.y, vector.z = (float(value) for value in values)
     return report
+
+
+def _no_pose() -> Pose:
+    """A pose whose quaternion is all zeros, no rotation at all: cannot be taken for a real one (the identity was)."""
+    pose = Pose()
+    pose.orientation.w = 0.0
+    return pose
+
+
+def _is_no_pose(pose: Pose) -> bool:
+    q = pose.orientation
+    return not any((q.w, q.x, q.y, q.z))
 
 
 def set_outcome_from_msg(report: SetReport) -> SetOutcome:
@@ -418,7 +433,7 @@ def set_outcome_from_msg(report: SetReport) -> SetOutcome:
     cameras = {}
     for i, name in enumerate(report.cameras):
         stamp_ns = stamp_to_ns(report.camera_stamps[i])
-        pose = matrix_from_pose(poses[i]) if poses and stamp_ns else None
+        pose = matrix_from_pose(poses[i]) if poses and not _is_no_pose(poses[i]) else None
         cameras[name] = CameraOutcome(status=statuses[i], stamp_ns=stamp_ns, odom_from_base=pose)
     return SetOutcome(
         outcome=outcome,

@@ -197,7 +197,8 @@ def declare_parameters(node: Node) -> None:
             node.declare_parameter(declaration.name, declaration.default, _descriptor(declaration))
         except (InvalidParameterTypeException, InvalidParameterValueException) as error:
             bounds = f" of {declaration.allowed()}" if declaration.minimum is not None else ""
-            hint = " (write a decimal point: 1.0, not 1)" if declaration.type == "double" else ""
+            is_type = isinstance(error, InvalidParameterTypeException)
+            hint = " (write a decimal point: 1.0, not 1)" if is_type and declaration.type == "double" else ""
             raise ParameterError(
                 f"parameter {declaration.name} has a value that cannot be used, expected a "
                 f"{declaration.type.replace('_', ' ')}{bounds}{hint}: {error}"

@@ -168,7 +168,7 @@ class PlanCycle:
             result.refuse(
                 problem.sentence, outcome=Outcome.REFUSED, rank=Rank.CALIBRATION, subject=problem.camera
             )
-        except Exception as error:  # noqa: BLE001 - the node lives, whatever a planner does
+        except BaseException as error:  # noqa: BLE001 - the node lives, whatever a planner does, sys.exit() too
             what = " ".join(str(error).split()) or "no message"
             name = type(error).__name__
             self._fail(

@@ -22,7 +22,7 @@ class PlanWorker(Generic[Job]):
         work: Callable[[Job], None],
         *,
         on_skipped: Callable[[Job], None],
-        on_error: Callable[[Job, Exception], None],
+        on_error: Callable[[Job, BaseException], None],
         name: str = "plan_worker",
     ) -> None:
         self._work = work
@@ -82,7 +82,7 @@ class PlanWorker(Generic[Job]):
                 self._busy = True
             try:
                 self._work(job)
-            except Exception as error:  # noqa: BLE001 - whatever a planner raises, the next set gets its turn
+            except BaseException as error:  # noqa: BLE001 - whatever a planner raises, SystemExit too, the next set gets its turn
                 self._on_error(job, error)
             finally:
                 with self._condition:

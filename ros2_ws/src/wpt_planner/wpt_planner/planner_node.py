@@ -408,11 +408,11 @@ class StopSignal:
 def run(args: Sequence[str] | None = None, planner_factory: PlannerFactory = make_planner) -> int:
     """Run the node until SIGINT or SIGTERM; returns 0 then, 1 where it cannot start."""
     stop = StopSignal()
-    rclpy.init(args=None if args is None else list(args), signal_handler_options=SignalHandlerOptions.NO)
     try:
+        rclpy.init(args=None if args is None else list(args), signal_handler_options=SignalHandlerOptions.NO)
         node = PlannerNode(planner_factory=planner_factory)
-    except ParameterError as error:
-        print(f"planner_node cannot start: {error}", file=sys.stderr)
+    except Exception as error:  # noqa: BLE001 - a wrong --ros-args, parameter file or value: one sentence, not a traceback
+        print(f"planner_node cannot start: {' '.join(str(error).split())}", file=sys.stderr)
         rclpy.try_shutdown()
         return 1
     stop.node = node

@@ -227,9 +227,16 @@ class Supervisor:
         if self._command is not None:
             age_ns = reference_stamp_ns - self._command_time_ns
             timeout = self._parameters.command_timeout
-            if timeout == 0 or age_ns <= timeout * 1e9:
+            # A command may be a little newer than the set, whose images took their time; one far ahead is of another
+            # clock and would stay "fresh" for ever.
+            lead_ns = max(timeout * 1e9, self._stamp_lead_ns)
+            if timeout == 0 or -lead_ns <= age_ns <= timeout * 1e9:
                 return self._command
-            problem = f"the last driving command is {span(age_ns)} old, expected at most command_timeout {timeout:g} s"
+            problem = (
+                f"the last driving command is {span(age_ns)} old, expected at most command_timeout {timeout:g} s"
+                if age_ns > 0
+                else f"the last driving command is stamped {span(-age_ns)} after the images, expected their clock"
+            )
         default = self._parameters.default_command
         return CommandInUse(
             command=default,

@@ -25,7 +25,10 @@ def input_rows(camera: str = CAMERA) -> list[Row]:
     return [
         Row(topics.image_topic(camera, "compressed"), "with `transport: compressed`, the default"),
         Row(topics.image_topic(camera, "raw"), "with `transport: raw`"),
-        Row(topics.camera_info_topic(camera), "kept, and rescaled with the image; need not come with each image"),
+        Row(
+            topics.camera_info_topic(camera),
+            "kept, and rescaled with the image; need not come with each image",
+        ),
         Row(latched, "base_link to the cameras, over any number of frames"),
         Row(volatile, "the same once more: recordings are often played volatile"),
         Row(topics.ODOMETRY, "the only source of ego motion: /tf is for RViz alone"),
@@ -41,7 +44,9 @@ def output_rows(camera: str = CAMERA) -> list[Row]:
             topics.trajectory_topic(deadline),
             "the plan, stamped with the newest image of its set, never repeated; the deadline is `trajectory_deadline`",
         ),
-        Row(topics.CANDIDATES, "what the plan was chosen from, with scores; of planners that have candidates"),
+        Row(
+            topics.CANDIDATES, "what the plan was chosen from, with scores; of planners that have candidates"
+        ),
         Row(topics.SET_REPORT, "what became of each camera set, and every reset"),
         Row(topics.PATH, "the plan for RViz"),
         Row(topics.MARKERS, "plan, candidates and the car's outline for RViz; cleared on every reset"),
@@ -70,7 +75,8 @@ def markdown_table(rows: Sequence[Row]) -> str:
     """Return the rows as a Markdown table that ends with a line feed."""
     lines = ["| topic | type | quality of service | |", "| --- | --- | --- | --- |"]
     lines += [
-        f"| `{row.topic.name}` | {type_name(row.topic)} | {qos_words(row.topic)} | {row.note} |" for row in rows
+        f"| `{row.topic.name}` | {type_name(row.topic)} | {qos_words(row.topic)} | {row.note} |"
+        for row in rows
     ]
     return "\n".join(lines) + "\n"
 

@@ -136,6 +136,20 @@ def test_files_that_are_no_image_are_named(data: bytes, words: str) -> None:
         ImageInput(COMPACT).decode(data)
 
 
+@pytest.mark.parametrize(
+    ("pixels", "extension", "words"),
+    [
+        (scene(320, 180)[..., 0], ".jpg", "JPEG is grey"),
+        (scene(320, 180)[..., 0], ".png", "PNG is grey"),
+        (scene(320, 180).astype(np.uint16) * 256, ".png", "16 bits"),
+    ],
+)
+def test_files_without_eight_bit_colour_are_refused(pixels: np.ndarray, extension: str, words: str) -> None:
+    """As raw mono8 and bgr16 are: OpenCV would make colours of them and say nothing."""
+    with pytest.raises(ImageInputError, match=words):
+        ImageInput(COMPACT).decode(cv2.imencode(extension, pixels)[1].tobytes())
+
+
 @given(st.floats(0.02, 0.98))
 def test_a_cut_file_is_never_taken(share: float) -> None:
     for extension in (".jpg", ".png"):

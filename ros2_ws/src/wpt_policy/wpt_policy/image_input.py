@@ -143,8 +143,8 @@ class ImageInput:
 def encoded_size(encoded: np.ndarray) -> tuple[int, int]:
     """Return (width, height) of a whole JPEG or PNG held in a 1-D uint8 array, from its header.
 
-    Raises ImageInputError when it is empty, of another format, or cut short: OpenCV itself fills the missing part of
-    a cut JPEG with grey and reports success.
+    Raises ImageInputError when it is empty, of another format, cut short, or without colour: OpenCV itself fills the
+    missing part of a cut JPEG with grey, makes three equal channels of one, and reports success.
     """
     data = memoryview(np.ascontiguousarray(encoded))
     size = len(data)
@@ -153,6 +153,10 @@ def encoded_size(encoded: np.ndarray) -> tuple[int, int]:
     if size >= 33 and bytes(data[:8]) == b"\x89PNG\r\n\x1a\n":
         if bytes(data[-64:]).rfind(b"IEND") < 0:
             raise _cut_short("PNG", size)
+        if data[24] == 16:
+            raise ImageInputError("PNG has 16 bits a channel, expected 8; publish eight bits a channel")
+        if data[25] in (0, 4):  # colour types grey, and grey with alpha
+            raise _colourless("PNG")
         return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
     if bytes(data[:2]) != b"\xff\xd8":
         start = bytes(data[:24])
@@ -177,9 +181,15 @@ def encoded_size(encoded: np.ndarray) -> tuple[int, int]:
             height, width = int.from_bytes(data[at + 5 : at + 7], "big"), int.from_bytes(data[at + 7 : at + 9], "big")
             if width == 0 or height == 0:
                 break
+            if data[at + 9] == 1:  # components
+                raise _colourless("JPEG")
             return width, height
         at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
     raise ImageInputError(f"JPEG of {size} bytes has no valid frame header; check the sender")
+
+
+def _colourless(kind: str) -> ImageInputError:
+    return ImageInputError(f"{kind} is grey, expected a colour image; publish or store the colour image")
 
 
 def _cut_short(kind: str, size: int) -> ImageInputError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,9 @@ Lines = list[tuple[str, str]]
 
 @pytest.fixture
 def check(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, Lines, str]]:
-    """Run the command; return its exit code, (status, rest of the line) of each finding, and all it printed."""
+    """Run the command; return its exit code, (status, rest of the line) of each finding, and all it
+    printed.
+    """
 
     def run(bag: Path, *options: str) -> tuple[int, Lines, str]:
         code = main(["check", "--bag", str(bag), *options])
@@ -78,7 +81,8 @@ def test_sqlite3_is_read_as_well(check: Callable, factory_bag: Path, rewrite_bag
     without(lines, "FAIL")
 
 
-# --- topics ---------------------------------------------------------------------------------------------------------
+# --- topics
+# ---------------------------------------------------------------------------------------------------------
 
 
 def test_no_camera_info(check: Callable, factory_bag: Path, rewrite_bag: Rewrite) -> None:
@@ -86,7 +90,10 @@ def test_no_camera_info(check: Callable, factory_bag: Path, rewrite_bag: Rewrite
     code, lines, text = check(bag)
     line = only(lines, "FAIL")
     assert code == 1 and text.splitlines()[-1].startswith("constant_velocity cannot run")
-    assert line.startswith("all 6 cameras") and "no camera_info: /sensing/<camera>/camera_info is not there" in line
+    assert (
+        line.startswith("all 6 cameras")
+        and "no camera_info: /sensing/<camera>/camera_info is not there" in line
+    )
     assert "record or publish sensor_msgs/CameraInfo beside the images" in line
 
 
@@ -105,16 +112,24 @@ def test_images_alone(check: Callable, factory_bag: Path, rewrite_bag: Rewrite) 
     fails = [line for status, line in lines if status == "FAIL"]
     assert code == 1 and len(fails) == 3
     assert "no camera_info" in fails[0]
-    assert "/tf_static has no transform" in " ".join(fails) and "static_transform_publisher" in " ".join(fails)
+    assert "/tf_static has no transform" in " ".join(fails) and "static_transform_publisher" in " ".join(
+        fails
+    )
     assert "there is no odometry, and constant_velocity plans from the ego's speed" in fails[2]
     assert "there is no driving command" in only(lines, "warn")
     code, lines, _ = check(bag, "--planner", "stop")
-    assert code == 1 and any("plans are flagged uncompensated" in line for status, line in lines if status == "warn")
+    assert code == 1 and any(
+        "plans are flagged uncompensated" in line for status, line in lines if status == "warn"
+    )
 
 
 def test_another_type_on_the_name(check: Callable, factory_bag: Path, rewrite_bag: Rewrite) -> None:
     def change(topic: str, ns: int, message: Any) -> tuple[str, int, Any]:
-        return ("/localization/pose" if topic == ODOMETRY else ODOMETRY if topic == "/tf" else topic), ns, message
+        return (
+            ("/localization/pose" if topic == ODOMETRY else ODOMETRY if topic == "/tf" else topic),
+            ns,
+            message,
+        )
 
     code, lines, _ = check(rewrite_bag(factory_bag, change))
     line = only(lines, "FAIL")
@@ -131,12 +146,35 @@ def test_empty_half_written_and_absent_bags(check: Callable, factory_bag: Path, 
     file = next(cut.glob("*.mcap"))
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     code, lines, _ = check(cut)
-    assert code == 1 and "incomplete or damaged" in only(lines, "FAIL") and "mcap recover" in only(lines, "FAIL")
+    assert (
+        code == 1 and "incomplete or damaged" in only(lines, "FAIL") and "mcap recover" in only(lines, "FAIL")
+    )
     (cut / "metadata.yaml").unlink()
     code, lines, _ = check(cut)
-    assert code == 1 and "has no metadata.yaml" in only(lines, "FAIL") and "ros2 bag reindex" in only(lines, "FAIL")
+    assert (
+        code == 1
+        and "has no metadata.yaml" in only(lines, "FAIL")
+        and "ros2 bag reindex" in only(lines, "FAIL")
+    )
     code, lines, _ = check(tmp_path / "nowhere")
     assert code == 1 and "there is no bag at" in only(lines, "FAIL")
+
+
+def test_bags_of_others(check: Callable, tmp_path: Path) -> None:
+    (tmp_path / "old.bag").write_bytes(b"#ROSBAG V2.0\n")
+    code, lines, _ = check(tmp_path / "old.bag")
+    assert (
+        code == 1
+        and "is a ROS 1 bag" in only(lines, "FAIL")
+        and "rosbags-convert --src" in only(lines, "FAIL")
+    )
+    texts = b"".join(struct.pack("<I", len(text)) + text for text in (b"", b"foxglove-sdk"))
+    magic = b"\x89MCAP0\r\n"
+    header = b"\x01" + struct.pack("<Q", len(texts)) + texts
+    footer = b"\x02" + struct.pack("<QQQI", 20, 0, 0, 0)
+    (tmp_path / "foxglove.mcap").write_bytes(magic + header + footer + magic)
+    code, lines, _ = check(tmp_path / "foxglove.mcap")
+    assert code == 1 and "is an MCAP file without ROS 2 messages" in only(lines, "FAIL")
 
 
 def test_wrong_usage(factory_bag: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -150,10 +188,13 @@ def test_wrong_usage(factory_bag: Path, capsys: pytest.CaptureFixture[str], tmp_
     assert end.value.code == 2
 
 
-# --- camera_info and mounts -----------------------------------------------------------------------------------------
+# --- camera_info and mounts
+# -----------------------------------------------------------------------------------------
 
 
-def changed_info(rewrite_bag: Rewrite, bag: Path, topics: tuple[str, ...], change: Callable[[Any], None]) -> Path:
+def changed_info(
+    rewrite_bag: Rewrite, bag: Path, topics: tuple[str, ...], change: Callable[[Any], None]
+) -> Path:
     def apply(topic: str, ns: int, message: Any) -> tuple[str, int, Any]:
         if topic in topics:
             change(message)
@@ -198,13 +239,28 @@ def other_frame(info: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (stereo, "camera_info has P[3] = -66.1, P[7] = 0 and P[11] = 0, expected 0: that is the second camera of a stereo"),
+        (
+            stereo,
+            (
+                "camera_info has P[3] = -66.1, P[7] = 0 and P[11] = 0, expected 0: that is the second camera"
+                " of a stereo"
+            ),
+        ),
         (nan, "camera_info has 1 values in K that are not finite"),
         (uncalibrated, "camera_info has K[0] = 0, which marks an uncalibrated camera"),
-        (no_projection, "camera_info has P[0] = 0, expected the projection matrix of the rectified image -> publish P"),
+        (
+            no_projection,
+            "camera_info has P[0] = 0, expected the projection matrix of the rectified image -> publish P",
+        ),
         (other_resolution, "of 160x90 pixels, which fits an image of about 16"),
         (other_size, "images are 160x90 pixels and camera_info is for 1600x900, expected the same"),
-        (other_frame, "images have frame_id 'cam_front_right' and camera_info 'lidar_top', expected the same optical frame"),
+        (
+            other_frame,
+            (
+                "images have frame_id 'cam_front_right' and camera_info 'lidar_top', expected the same"
+                " optical frame"
+            ),
+        ),
     ],
 )
 def test_bad_camera_info(
@@ -216,7 +272,9 @@ def test_bad_camera_info(
     assert all("cam_front_right" in line for line in fails), fails
 
 
-def test_distortion_with_a_raw_name_is_a_warning(check: Callable, factory_bag: Path, rewrite_bag: Rewrite) -> None:
+def test_distortion_with_a_raw_name_is_a_warning(
+    check: Callable, factory_bag: Path, rewrite_bag: Rewrite
+) -> None:
     def change(topic: str, ns: int, message: Any) -> tuple[str, int, Any]:
         if topic in INFOS:
             message.d = np.array([-0.3, 0.1, 0, 0, 0])
@@ -230,7 +288,9 @@ def test_distortion_with_a_raw_name_is_a_warning(check: Callable, factory_bag: P
     assert "set images_rectified to false" in text
 
 
-def moved_frames(rewrite_bag: Rewrite, bag: Path, change: Callable[[Any], Any], *, to: str = "/tf_static") -> Path:
+def moved_frames(
+    rewrite_bag: Rewrite, bag: Path, change: Callable[[Any], Any], *, to: str = "/tf_static"
+) -> Path:
     """Change each transform of /tf_static; None leaves it out. to: the topic that gets them."""
 
     def apply(topic: str, ns: int, message: Any) -> tuple[str, int, Any]:
@@ -252,16 +312,25 @@ def test_missing_link(check: Callable, factory_bag: Path, rewrite_bag: Rewrite) 
     assert code == 1 and line.startswith("all 6 cameras")
     assert "/tf_static has no frame base_link, expected a chain from base_link to <its frame>" in line
     assert "publish the link from base_link to sensor_kit_base_link" in line
-    code, lines, _ = check(moved_frames(rewrite_bag, factory_bag, lambda t: None if t.child_frame_id == "cam_back" else t))
+    code, lines, _ = check(
+        moved_frames(rewrite_bag, factory_bag, lambda t: None if t.child_frame_id == "cam_back" else t)
+    )
     line = only(lines, "FAIL")
-    assert code == 1 and line.startswith("cam_back ") and "/tf_static has no frame cam_back, expected a chain" in line
+    assert (
+        code == 1
+        and line.startswith("cam_back ")
+        and "/tf_static has no frame cam_back, expected a chain" in line
+    )
     assert "--frame-id base_link --child-frame-id cam_back" in line
 
 
 def test_mounts_on_tf(check: Callable, factory_bag: Path, rewrite_bag: Rewrite) -> None:
     code, lines, text = check(moved_frames(rewrite_bag, factory_bag, lambda t: t, to="/tf"))
     assert code == 1 and "needs base_link -> <its frame>, which is on /tf alone" in text
-    assert "static_transform_publisher --x 1." in text and "--frame-id base_link --child-frame-id cam_front" in text
+    assert (
+        "static_transform_publisher --x 1." in text
+        and "--frame-id base_link --child-frame-id cam_front" in text
+    )
 
 
 def inverted(transform: Any) -> Any:
@@ -305,7 +374,8 @@ def test_volatile_tf_static(check: Callable, factory_bag: Path, rewrite_bag: Rew
     assert "play with `wpt-replay play`" in line and "--qos-profile-overrides-path" in line
 
 
-# --- images, times --------------------------------------------------------------------------------------------------
+# --- images, times
+# --------------------------------------------------------------------------------------------------
 
 
 def test_stagger_over_the_whole_period(check: Callable, factory_bag: Path, rewrite_bag: Rewrite) -> None:
@@ -324,7 +394,10 @@ def test_stagger_over_the_whole_period(check: Callable, factory_bag: Path, rewri
     code, lines, _ = check(rewrite_bag(factory_bag, change))
     fails = [line for status, line in lines if status == "FAIL"]
     assert code == 1 and fails[0].startswith("max_skew")
-    assert "no skew bound tells one cycle from the next: the cameras fire over 70.0 ms (spread) of a period of 84.0 ms" in fails[0]
+    assert (
+        "no skew bound tells one cycle from the next: the cameras fire over 70.0 ms (spread) of a period of"
+        " 84.0 ms" in fails[0]
+    )
     assert "a set that spans 70.0 ms (period minus largest gap) can mix two cycles" in fails[0]
     assert "trigger the cameras closer together" in fails[0]
     assert len(fails) == 2 and fails[1].startswith("camera sets") and "none of 12 cycles" in fails[1]
@@ -338,11 +411,19 @@ def first_stamp(bag: Path) -> int:
 
 
 def test_a_bound_for_another_rig(check: Callable, factory_bag: Path, tmp_path: Path) -> None:
-    for bound, sentence in (("0.04", "40.0 ms is too small, no set can be complete"), ("0.08", "80.0 ms is too large")):
+    for bound, sentence in (
+        ("0.04", "40.0 ms is too small, no set can be complete"),
+        ("0.08", "80.0 ms is too large"),
+    ):
         (tmp_path / "car.yaml").write_text(f"/**:\n  ros__parameters:\n    max_skew: {bound}\n")
         code, lines, _ = check(factory_bag, "--params-file", str(tmp_path / "car.yaml"))
         fails = [line for status, line in lines if status == "FAIL"]
-        assert code == 1 and fails[0].startswith("max_skew") and sentence in fails[0] and "set max_skew to 0.05" in fails[0]
+        assert (
+            code == 1
+            and fails[0].startswith("max_skew")
+            and sentence in fails[0]
+            and "set max_skew to 0.05" in fails[0]
+        )
 
 
 def test_lossy_camera(check: Callable, factory_bag: Path, rewrite_bag: Rewrite) -> None:
@@ -358,7 +439,10 @@ def test_lossy_camera(check: Callable, factory_bag: Path, rewrite_bag: Rewrite) 
     code, lines, _ = check(rewrite_bag(factory_bag, change))
     warnings = [line for status, line in lines if status == "warn"]
     assert code == 0 and len(warnings) == 2
-    assert warnings[0].startswith("cam_back_left ") and "25.0 % of its images are missing (3 of 12" in warnings[0]
+    assert (
+        warnings[0].startswith("cam_back_left ")
+        and "25.0 % of its images are missing (3 of 12" in warnings[0]
+    )
     assert warnings[1].startswith("camera sets") and "9 of 12 cycles are complete" in warnings[1]
 
 
@@ -402,9 +486,15 @@ def test_stamps_of_another_clock(check: Callable, factory_bag: Path, rewrite_bag
 
     code, lines, _ = check(shifted(7200_000 * MS))
     line = only(lines, "FAIL")
-    assert code == 1 and line.startswith("clock") and "image stamps are 2.0 hours before their record times" in line
+    assert (
+        code == 1
+        and line.startswith("clock")
+        and "image stamps are 2.0 hours before their record times" in line
+    )
     code, lines, _ = check(shifted(800 * MS))
-    assert code == 1 and "800 ms before their recording (median), expected at most max_age 0.5 s" in only(lines, "FAIL")
+    assert code == 1 and "800 ms before their recording (median), expected at most max_age 0.5 s" in only(
+        lines, "FAIL"
+    )
     code, lines, _ = check(shifted(200 * MS))
     assert code == 0
 
@@ -447,7 +537,8 @@ def test_only_the_first_seconds(check: Callable, factory_bag: Path) -> None:
     assert code == 0 and "only its first 0.6 s were read" in only(lines, "warn")
 
 
-# --- odometry, command, planner -------------------------------------------------------------------------------------
+# --- odometry, command, planner
+# -------------------------------------------------------------------------------------
 
 
 def changed_odometry(rewrite_bag: Rewrite, bag: Path, change: Callable[[Any], None]) -> Path:
@@ -485,7 +576,10 @@ def half_a_quaternion(odometry: Any) -> None:
         (in_kmh, "the twist is in km/h, expected m/s: the twist says"),
         (without_twist, "the twist is zero while the poses move at"),
         (in_map_axes, "the twist is in the axes of map, expected those of base_link"),
-        (of_an_unknown_frame, "is of frame ins_link, which cannot be moved to base_link: /tf_static has no frame ins_link"),
+        (
+            of_an_unknown_frame,
+            "is of frame ins_link, which cannot be moved to base_link: /tf_static has no frame ins_link",
+        ),
         (half_a_quaternion, "messages are refused: not finite, or a quaternion that is not of length 1"),
     ],
 )

@@ -1,4 +1,6 @@
-"""The judges of odometry, times, QoS and commands on made-up motion: what is wrong is named, what is right is not."""
+"""The judges of odometry, times, QoS and commands on made-up motion: what is wrong is named, what is right
+is not.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,13 @@ from wpt_policy.frame import Command
 from wpt_replay.bag_info import measure_stagger
 from wpt_replay.check_observer import CommandTrack, StampTrack
 from wpt_replay.check_planner import PlannerNeeds, judge_command
-from wpt_replay.check_qos import Offer, OfferedQos, judge_static_transforms, judge_subscriptions, replayed_by_rosbag2
+from wpt_replay.check_qos import (
+    Offer,
+    OfferedQos,
+    judge_static_transforms,
+    judge_subscriptions,
+    replayed_by_rosbag2,
+)
 from wpt_replay.check_report import CheckReport, Finding, Status, fail, ok, per_camera
 from wpt_replay.check_settings import load_settings
 from wpt_replay.check_timing import count_cycles, judge_arrival, judge_clock, judge_timing
@@ -26,7 +34,9 @@ LATCHED, VOLATILE = OfferedQos("reliable", "transient_local"), OfferedQos("relia
 BEST_EFFORT = OfferedQos("best_effort", "transient_local", "/mounts")
 
 
-def circle(speed: float, yaw_rate: float, *, heading: float = 0.4, hz: float = 50.0, seconds: float = 4.0) -> dict:
+def circle(
+    speed: float, yaw_rate: float, *, heading: float = 0.4, hz: float = 50.0, seconds: float = 4.0
+) -> dict:
     """A vehicle on a circle: the arguments of judge_twist, with the true twist."""
     t = np.arange(0.0, seconds, 1.0 / hz)
     yaw = heading + yaw_rate * t
@@ -47,7 +57,9 @@ def circle(speed: float, yaw_rate: float, *, heading: float = 0.4, hz: float = 5
 
 
 def judged(motion: dict) -> list[Finding]:
-    return judge_twist("/odom", **motion, base_from_child=np.eye(3), odom_frame="odom", child_frame="base_link")
+    return judge_twist(
+        "/odom", **motion, base_from_child=np.eye(3), odom_frame="odom", child_frame="base_link"
+    )
 
 
 @given(
@@ -61,7 +73,11 @@ def test_a_true_twist_is_never_blamed(speed: float, yaw_rate: float, heading: fl
     assert [finding.status for finding in findings] == [Status.OK], findings
 
 
-@given(st.floats(3.0, 40.0), st.sampled_from([0.0, 0.1, -0.3]), st.sampled_from([(3.6, "km/h"), (2.23694, "mph"), (100.0, "cm/s")]))
+@given(
+    st.floats(3.0, 40.0),
+    st.sampled_from([0.0, 0.1, -0.3]),
+    st.sampled_from([(3.6, "km/h"), (2.23694, "mph"), (100.0, "cm/s")]),
+)
 def test_units_of_speed_are_named(speed: float, yaw_rate: float, unit: tuple[float, str]) -> None:
     motion = circle(speed, yaw_rate)
     motion["linear"] *= unit[0]
@@ -84,7 +100,9 @@ def test_wrong_twists_and_headings() -> None:
     assert "1.40 times as much" in said(linear=1.4 * true["linear"])
     assert "FAIL the yaw rate is in degrees/s, expected rad/s" in said(angular=np.degrees(true["angular"]))
     assert "FAIL the yaw rate has the wrong sign" in said(angular=-true["angular"])
-    assert "FAIL twist.angular.z is zero while the poses turn at 0.20 rad/s" in said(angular=0 * true["angular"])
+    assert "FAIL twist.angular.z is zero while the poses turn at 0.20 rad/s" in said(
+        angular=0 * true["angular"]
+    )
     from_north = np.array([[0.0, 1, 0], [-1, 0, 0], [0, 0, 1]])
     turned = true["rotation"] @ from_north
     linear = true["linear"] @ from_north
@@ -103,10 +121,13 @@ def test_a_standing_vehicle_tells_nothing_but_a_contradiction() -> None:
     assert judged(circle(5.0, 0.0, seconds=0.1))[0].status is Status.WARN
 
 
-# --- times ----------------------------------------------------------------------------------------------------------
+# --- times
+# ----------------------------------------------------------------------------------------------------------
 
 
-def tracks(offsets_ms: tuple[float, ...], period_ms: float, *, count: int = 20, delay_ms: float = 10.0) -> dict[str, StampTrack]:
+def tracks(
+    offsets_ms: tuple[float, ...], period_ms: float, *, count: int = 20, delay_ms: float = 10.0
+) -> dict[str, StampTrack]:
     found = {}
     for camera, offset in zip(RIG, offsets_ms, strict=True):
         found[camera] = StampTrack()
@@ -123,10 +144,15 @@ def timing(found: dict[str, StampTrack]) -> str:
 @given(st.lists(st.sets(st.integers(0, 19), max_size=6), min_size=3, max_size=3))
 def test_complete_cycles_are_those_that_no_camera_lost(lost: list[set[int]]) -> None:
     stamps = {
-        camera: np.array([START + (100 * tick + 20 * place) * MS for tick in range(20) if tick not in lost[place]])
+        camera: np.array(
+            [START + (100 * tick + 20 * place) * MS for tick in range(20) if tick not in lost[place]]
+        )
         for place, camera in enumerate(RIG)
     }
-    whole = {camera: [START + (100 * tick + 20 * place) * MS for tick in range(20)] for place, camera in enumerate(RIG)}
+    whole = {
+        camera: [START + (100 * tick + 20 * place) * MS for tick in range(20)]
+        for place, camera in enumerate(RIG)
+    }
     cycles = count_cycles(stamps, measure_stagger(whole), 60 * MS)
     assert cycles.complete == 20 - len(set.union(*lost)) and cycles.complete <= cycles.total <= 20
 
@@ -159,14 +185,17 @@ def test_one_camera_with_a_clock_of_its_own() -> None:
 def test_stamps_in_the_future_and_simulated_time() -> None:
     settings = load_settings()
     ahead = tracks((0, 10, 20), 100, delay_ms=-120)
-    assert "120 ms after their arrival (median), expected at most stamp_lead 0.05 s" in judge_clock(
-        ahead, StampTrack(), RIG, settings, live=True
-    )[0].found
+    assert (
+        "120 ms after their arrival (median), expected at most stamp_lead 0.05 s"
+        in judge_clock(ahead, StampTrack(), RIG, settings, live=True)[0].found
+    )
     silent = judge_clock(tracks((0, 10, 20), 100), StampTrack(), RIG, settings, live=True, simulated=True)
     assert silent[0].subject == "/clock" and silent[0].status is Status.FAIL
     old = tracks((0, 10, 20), 100, delay_ms=4e7)
     found = judge_clock(old, StampTrack(), RIG, settings, live=True)[0]
-    assert "image stamps are 11.1 hours behind ROS time" in found.found and "use_sim_time:=true" in found.remedy
+    assert (
+        "image stamps are 11.1 hours behind ROS time" in found.found and "use_sim_time:=true" in found.remedy
+    )
 
 
 def test_a_slow_transport_outlasts_the_set_timeout() -> None:
@@ -175,10 +204,14 @@ def test_a_slow_transport_outlasts_the_set_timeout() -> None:
     for stamp in found["cam_b"].stamps_ns:
         late.take(int(stamp), int(stamp) + 150 * MS)
     lines = judge_arrival(found | {"cam_b": late}, load_settings())
-    assert "arrive over 150 ms and a set waits 100 ms" in lines[0].found and judge_arrival(found, load_settings()) == []
+    assert (
+        "arrive over 150 ms and a set waits 100 ms" in lines[0].found
+        and judge_arrival(found, load_settings()) == []
+    )
 
 
-# --- QoS, commands, report ------------------------------------------------------------------------------------------
+# --- QoS, commands, report
+# ------------------------------------------------------------------------------------------
 
 
 def static(qos: tuple[OfferedQos, ...], **times: float | None) -> list[Finding]:
@@ -191,12 +224,17 @@ def test_qos_of_static_transforms() -> None:
     assert replayed_by_rosbag2(()) == VOLATILE and replayed_by_rosbag2((LATCHED, VOLATILE)) == VOLATILE
     assert replayed_by_rosbag2((LATCHED, LATCHED)) == LATCHED
     assert [finding.status for finding in static((LATCHED,))] == [Status.OK]
-    assert [finding.status for finding in static(())] == [Status.WARN]  # recorded without profiles: played volatile
+    assert [finding.status for finding in static(())] == [
+        Status.WARN
+    ]  # recorded without profiles: played volatile
     assert [finding.status for finding in static((LATCHED, VOLATILE))] == [Status.WARN]
     assert [finding.status for finding in static((VOLATILE,), interval_s=1.0)] == [Status.OK]
     assert [finding.status for finding in static((LATCHED,), first_s=4.0)] == [Status.OK, Status.WARN]
     refused = static((BEST_EFFORT,), live=True)[0]
-    assert refused.status is Status.FAIL and "incompatible QoS, reliability: /mounts offers best_effort" in refused.found
+    assert (
+        refused.status is Status.FAIL
+        and "incompatible QoS, reliability: /mounts offers best_effort" in refused.found
+    )
     assert static((VOLATILE,), live=True, first_s=None)[0].status is Status.FAIL
     assert static((VOLATILE,), live=True)[0].status is Status.WARN
 
@@ -206,7 +244,10 @@ def test_qos_that_the_users_overrides_forbid() -> None:
     assert judge_subscriptions([offer], {}, live=True) == []
     asked = {"qos_overrides./odom.subscription.reliability": "reliable"}
     found = judge_subscriptions([offer], asked, live=True)[0]
-    assert "incompatible QoS, reliability: /mounts offers best_effort and qos_overrides ask for reliable" in found.found
+    assert (
+        "incompatible QoS, reliability: /mounts offers best_effort and qos_overrides ask for reliable"
+        in found.found
+    )
 
 
 def test_commands() -> None:
@@ -226,7 +267,10 @@ def test_commands() -> None:
     track.commands = Counter({2: 1, 9: 4})
     found = judge_command(track, "/c", needs, settings)
     assert [finding.status for finding in found] == [Status.WARN, Status.FAIL]
-    assert "has commands [9]" in found[0].found and "asks for right, which policy does not know" in found[1].found
+    assert (
+        "has commands [9]" in found[0].found
+        and "asks for right, which policy does not know" in found[1].found
+    )
 
 
 def test_cameras_that_say_the_same_are_one_line() -> None:
@@ -236,6 +280,8 @@ def test_cameras_that_say_the_same_are_one_line() -> None:
     assert [finding.subject for finding in per_camera(RIG, findings)] == ["cam_a, cam_c", "cam_b"]
 
 
-@pytest.mark.parametrize(("findings", "code"), [([], 1), ([ok("a", "b")], 0), ([ok("a", "b"), fail("a", "b", "c")], 1)])
+@pytest.mark.parametrize(
+    ("findings", "code"), [([], 1), ([ok("a", "b")], 0), ([ok("a", "b"), fail("a", "b", "c")], 1)]
+)
 def test_exit_code(findings: list[Finding], code: int) -> None:
     assert CheckReport(source="x", planner="p", findings=findings).exit_code == code

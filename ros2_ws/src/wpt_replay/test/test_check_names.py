@@ -29,7 +29,9 @@ def our_names(camera: str) -> tuple[str, str]:
     return f"/sensing/{camera}/image_rect/compressed", f"/sensing/{camera}/camera_info"
 
 
-def renamed(bag: Path, rewrite_bag: Rewrite, names: Mapping[str, str], frames: Mapping[str, str] | None = None) -> Path:
+def renamed(
+    bag: Path, rewrite_bag: Rewrite, names: Mapping[str, str], frames: Mapping[str, str] | None = None
+) -> Path:
     """Rename topics and, in every message, frames."""
     frames = frames or {}
 
@@ -65,7 +67,10 @@ def test_autoware_names_in_the_presets_order(
     frames = {camera: f"camera{number}/camera_optical_link" for camera, number in order.items()}
     code, lines = run(renamed(factory_bag, rewrite_bag, as_autoware(order), frames), capsys)
     assert code == 0, lines
-    assert lines[0].startswith("ok ") and "preset autoware: 6 of 6 cameras (compressed images), 6 camera_info" in lines[0]
+    assert (
+        lines[0].startswith("ok ")
+        and "preset autoware: 6 of 6 cameras (compressed images), 6 camera_info" in lines[0]
+    )
     assert "planner.launch.py topics:=autoware use_sim_time:=true" in lines[0]
     assert lines[1].startswith("ok ") and "by their mounts: cam_front = camera0 (0 degrees)" in lines[1]
     assert "cam_back = camera3 (180 degrees)" in lines[1]
@@ -80,17 +85,27 @@ def test_autoware_names_in_another_vehicles_order(
     assert code == 0, lines
     assert lines[0].startswith("warn ") and "its camera order is another vehicle's" in lines[0]
     assert "cam_back = camera1 (180 degrees)" in lines[0]
-    assert "-r sensing/cam_back/image_rect/compressed:=/sensing/camera/camera1/image_rect_color/compressed" in lines[0]
+    assert (
+        "-r sensing/cam_back/image_rect/compressed:=/sensing/camera/camera1/image_rect_color/compressed"
+        in lines[0]
+    )
     assert "-r sensing/cam_back/camera_info:=/sensing/camera/camera1/camera_info" in lines[0]
     assert "planner_node --ros-args -p use_sim_time:=true" in lines[0]
     assert not [line for line in lines if line.startswith("FAIL")]
 
 
-def test_autoware_without_mounts(factory_bag: Path, rewrite_bag: Rewrite, capsys: pytest.CaptureFixture[str]) -> None:
-    names = as_autoware({camera: number for number, camera in enumerate(CAMERAS)}) | {"/tf_static": "/tf_static_lost"}
+def test_autoware_without_mounts(
+    factory_bag: Path, rewrite_bag: Rewrite, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = as_autoware({camera: number for number, camera in enumerate(CAMERAS)}) | {
+        "/tf_static": "/tf_static_lost"
+    }
     code, lines = run(renamed(factory_bag, rewrite_bag, names), capsys)
     assert code == 1
-    assert lines[1].startswith("warn ") and "nothing says which looks where; taken for cam_front = camera0" in lines[1]
+    assert (
+        lines[1].startswith("warn ")
+        and "nothing says which looks where; taken for cam_front = camera0" in lines[1]
+    )
 
 
 def test_watonomous_names_and_a_wrong_wish(
@@ -104,12 +119,20 @@ def test_watonomous_names_and_a_wrong_wish(
     code, lines = run(bag, capsys)
     assert code == 0 and "preset watonomous: 6 of 6 cameras" in lines[0] and "topics:=watonomous" in lines[0]
     code, lines = run(bag, capsys, "--preset", "nuscenes2mcap")
-    assert code == 1 and "no preset explains a camera; there are 6 image topics (/CAM_" in lines[0]
+    assert (
+        code == 1 and "no preset explains a camera; there are 6 image topics with images (/CAM_" in lines[0]
+    )
 
 
-def test_our_names_in_a_namespace(factory_bag: Path, rewrite_bag: Rewrite, capsys: pytest.CaptureFixture[str]) -> None:
+def test_our_names_in_a_namespace(
+    factory_bag: Path, rewrite_bag: Rewrite, capsys: pytest.CaptureFixture[str]
+) -> None:
     with BagReader(factory_bag) as bag:
-        names = {topic: f"/car1{topic}" for topic in bag.topics if topic.split("/")[1] in ("sensing", "localization")}
+        names = {
+            topic: f"/car1{topic}"
+            for topic in bag.topics
+            if topic.split("/")[1] in ("sensing", "localization")
+        }
     code, lines = run(renamed(factory_bag, rewrite_bag, names), capsys)
     assert code == 0 and "our own names in namespace car1" in lines[0] and "namespace:=car1" in lines[0]
 
@@ -123,7 +146,10 @@ def test_names_of_nobody_are_told_apart_by_their_mounts(
         names |= {image: f"/video/{letter}/image", info: f"/video/{letter}/camera_info"}
     code, lines = run(renamed(factory_bag, rewrite_bag, names), capsys)
     assert code == 0, lines
-    assert lines[0].startswith("warn ") and "no preset has these names; cameras told apart by name or mount" in lines[0]
+    assert (
+        lines[0].startswith("warn ")
+        and "no preset has these names; cameras told apart by name or mount" in lines[0]
+    )
     assert "-r sensing/cam_back/image_rect/compressed:=/video/c/image" in lines[0]
     assert "-r sensing/cam_back/camera_info:=/video/c/camera_info" in lines[0]
     assert "-r localization/kinematic_state:=/ins/odometry" in lines[0]
@@ -142,7 +168,9 @@ def test_names_of_nobody_are_told_apart_by_their_words(
 
 
 def test_raw_images(factory_bag: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """As Chris7462's converter names them, with an encoding that the planner does not read in the second bag."""
+    """As Chris7462's converter names them, with an encoding that the planner does not read in the second
+    bag.
+    """
     for encoding, expected in (("bgr8", 0), ("bayer_rggb8", 1)):
         bag = raw_bag(factory_bag, tmp_path / encoding, encoding)
         code, lines = run(bag, capsys)
@@ -151,7 +179,10 @@ def test_raw_images(factory_bag: Path, tmp_path: Path, capsys: pytest.CaptureFix
         assert "topics:=chris7462 use_sim_time:=true transport:=raw" in lines[0]
         text = "\n".join(lines)
         if expected:
-            assert "FAIL  all 6 cameras" in text and "image encoding is 'bayer_rggb8', expected one of bgr8" in text
+            assert (
+                "FAIL  all 6 cameras" in text
+                and "image encoding is 'bayer_rggb8', expected one of bgr8" in text
+            )
             assert "-> debayer the images" in text
         else:
             assert "images are 160x90 bgr8" in text
@@ -162,7 +193,11 @@ def raw_bag(bag: Path, target: Path, encoding: str) -> Path:
         image = writer.type(IMAGE)
         for name, topic in reader.topics.items():
             is_image = topic.type_name == COMPRESSED
-            writer.add_topic(raw_name(name), IMAGE if is_image else topic.type_name, reliable(10, transient_local=topic.latched))
+            writer.add_topic(
+                raw_name(name),
+                IMAGE if is_image else topic.type_name,
+                reliable(10, transient_local=topic.latched),
+            )
         for message in reader.messages():
             if message.type_name != COMPRESSED:
                 writer.write_raw(raw_name(message.topic), message.stamp_ns, message.data)
@@ -188,12 +223,19 @@ def raw_name(topic: str) -> str:
     return topic.replace("/sensing/", "/nuscenes/").replace("image_rect/compressed", "image_raw")
 
 
-# --- the presets themselves -----------------------------------------------------------------------------------------
+# --- the presets themselves
+# -----------------------------------------------------------------------------------------
 
 
 def test_each_preset_is_chosen_for_its_own_names() -> None:
     presets, settings = load_presets(), load_settings()
-    assert list(presets)[0] == "ours" and {"autoware", "nuscenes2mcap", "watonomous", "chris7462", "nuscenes2bag"} < set(presets)
+    assert list(presets)[0] == "ours" and {
+        "autoware",
+        "nuscenes2mcap",
+        "watonomous",
+        "chris7462",
+        "nuscenes2bag",
+    } < set(presets)
     for preset, mapping in presets.items():
         offers = {}
         for camera in CAMERAS:
@@ -224,7 +266,9 @@ def test_a_direction_too_far_off_is_no_camera() -> None:
     yaws = {f"/{camera}": expected_yaw(camera) for camera in CAMERAS}
     assert by_mount(yaws | {"/cam_back": 0.0}, CAMERAS) is None
     assert by_mount({}, CAMERAS) is None
-    assert direction_words("/CAM_REAR_LEFT/x") == {"back", "left"} and direction_words("/camera0") == frozenset()
+    assert (
+        direction_words("/CAM_REAR_LEFT/x") == {"back", "left"} and direction_words("/camera0") == frozenset()
+    )
 
 
 def test_a_chain_of_frames_joins_upward_and_sideways() -> None:
@@ -238,7 +282,11 @@ def test_a_chain_of_frames_joins_upward_and_sideways() -> None:
         message.header, message.child_frame_id, message.transform = Message(), child, Message()
         message.header.frame_id = parent
         message.transform.translation, message.transform.rotation = Message(), Message()
-        message.transform.translation.x, message.transform.translation.y, message.transform.translation.z = x, 0.0, 0.0
+        message.transform.translation.x, message.transform.translation.y, message.transform.translation.z = (
+            x,
+            0.0,
+            0.0,
+        )
         for axis in "xyz":
             setattr(message.transform.rotation, axis, 0.0)
         message.transform.rotation.w = 1.0
@@ -255,6 +303,15 @@ def test_a_chain_of_frames_joins_upward_and_sideways() -> None:
     broken.transform.rotation.w = 0.0
     tree.add(broken, static=True)
     assert ["closes a loop", "has two parents", "is refused: quaternion"] == [
-        next(part for part in ("closes a loop", "has two parents", "is refused: quaternion") if part in sentence)
+        next(
+            part
+            for part in ("closes a loop", "has two parents", "is refused: quaternion")
+            if part in sentence
+        )
         for sentence in tree.problems
     ]
+
+
+def test_the_page_about_bringing_a_car_knows_every_preset() -> None:
+    page = (Path(__file__).resolve().parents[4] / "docs" / "bringing-a-car.md").read_text(encoding="utf-8")
+    assert [preset for preset in load_presets() if preset != "ours" and f"| `{preset}` |" not in page] == []

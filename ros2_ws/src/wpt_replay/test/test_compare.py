@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
+from geometry_msgs.msg import Pose
 
 from wpt_msgs.msg import SetReport, StageTime, Trajectory, TrajectoryPoint
 from wpt_policy.baselines import ConstantVelocityPlanner
@@ -90,7 +91,9 @@ def test_a_moved_point_is_found(factory_bag: Path, reports: list[SetReport]) -> 
 
 
 def test_another_number_of_points_is_found(factory_bag: Path, reports: list[SetReport]) -> None:
-    published = {1: trajectory(np.zeros((3, 2)))}
+    _, offline = compare(factory_bag, reports, {}, ConstantVelocityPlanner())
+    published = {set_id: trajectory(plan.positions) for set_id, plan in offline.items()}
+    published[1] = trajectory(np.zeros((3, 2)))
     result, _ = compare(factory_bag, reports, published, ConstantVelocityPlanner())
     assert result.only_offline == (1,) and not result.equal
 
@@ -107,6 +110,34 @@ def test_a_plan_that_only_the_node_has_is_found(factory_bag: Path, reports: list
     reports[0].ego_source = SetReport.EGO_NONE  # constant velocity refuses offline
     result, _ = compare(factory_bag, reports, {1: trajectory(np.zeros((7, 2)))}, ConstantVelocityPlanner())
     assert result.only_node == (1,) and not result.equal
+
+
+def test_a_camera_without_ego_motion_is_not_compensated_offline(
+    factory_bag: Path, reports: list[SetReport]
+) -> None:
+    """Odometry began, or was reset, between the images of a set: the node had no pose for the first of them."""
+    first = reports[1]
+    first.camera_ego_poses = [Pose() for _ in RIG]
+    first.camera_ego_poses[0].orientation.w = 0.0
+    planner = make_planner("constant_velocity")
+    _, frame = next(BagFrames(factory_bag, RIG, planner.image_input).frames(reported_sets([first])))
+    assert frame.views[RIG[0]].odom_from_base is None
+    assert all(frame.views[camera].odom_from_base is not None for camera in RIG[1:])
+
+
+def test_a_plan_that_was_reported_and_not_received_is_no_refusal(
+    factory_bag: Path, reports: list[SetReport]
+) -> None:
+    result, _ = compare(factory_bag, reports, {}, ConstantVelocityPlanner())
+    assert result.only_offline == (1, 2, 3) and result.refused_alike == 0 and not result.equal
+
+
+def test_a_plan_of_nan_is_not_equal(factory_bag: Path, reports: list[SetReport]) -> None:
+    _, offline = compare(factory_bag, reports, {}, ConstantVelocityPlanner())
+    published = {set_id: trajectory(plan.positions) for set_id, plan in offline.items()}
+    published[2].points[3].pose.position.y = float("nan")
+    result, _ = compare(factory_bag, reports, published, ConstantVelocityPlanner())
+    assert not result.equal and result.max_abs_m == np.inf
 
 
 def test_sets_that_never_reached_the_planner_are_left_out_and_resets_are_kept(

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from rclpy.node import Node
 
+from wpt_msgs.msg import Trajectory, TrajectoryPoint
 from wpt_policy.registry import make_planner
 from wpt_replay.errors import ReplayError
-from wpt_replay.evaluate import run_planner
+from wpt_replay.evaluate import BASELINES, run_planner
 from wpt_replay.line_run import run_line
-from wpt_replay.node_evaluation import NodeEvaluation
+from wpt_replay.node_evaluation import NodeEvaluation, _waypoints
 from wpt_replay.scene_to_bag import convert_scene
 from wpt_scenes.drivable_area import DrivableArea
 from wpt_scenes.factory import FACTORY_SCENE, FACTORY_VERSION, write_factory_scene
@@ -71,7 +72,7 @@ def test_numbers_through_the_node_equal_offline_numbers(
     drivable = DrivableArea.load(tables, scene)
     for kind in WaypointKind:
         through_node = collected[0].report(kind=kind, drivable=drivable)
-        names = dict.fromkeys([planner_name, "constant_velocity"])
+        names = dict.fromkeys([planner_name, *BASELINES])
         rows = [
             run_planner(make_planner(name, device="cpu"), name, [scene], kind).predictions for name in names
         ]
@@ -94,3 +95,15 @@ def test_nothing_heard_is_said(tables: NuScenesTables) -> None:
     finally:
         node.destroy_node()
         rclpy.try_shutdown(context=context)
+
+
+@pytest.mark.parametrize("steps_s", [[0.25 * k for k in range(7)], [0.5 * k for k in range(5)]])
+def test_plans_of_other_steps_are_not_judged_as_half_seconds(steps_s: list[float]) -> None:
+    """Six points a quarter of a second apart would otherwise be held against places half a second apart."""
+    trajectory = Trajectory(planner="quick")
+    for seconds in steps_s:
+        point = TrajectoryPoint()
+        point.time_from_start.sec, point.time_from_start.nanosec = int(seconds), round(seconds % 1 * 1e9)
+        trajectory.points.append(point)
+    with pytest.raises(ReplayError, match=r"quick plans .* expected 6 steps of 0.5 s"):
+        _waypoints(trajectory)

@@ -233,7 +233,10 @@ def test_topics_can_be_chosen_and_renamed(desk: Desk, factory_bag: Path) -> None
 
 def test_the_replay_waits_for_a_judge_beside_the_planner(desk: Desk, factory_bag: Path) -> None:
     desk.heard(CompressedImage, image_topic("cam_front"), SENSOR)
-    options = {"topics": (image_topic("cam_front"), "/nuscenes/keyframe"), "wait_also": ("/nuscenes/keyframe",)}
+    options = {
+        "topics": (image_topic("cam_front"), "/nuscenes/keyframe"),
+        "wait_also": ("/nuscenes/keyframe",),
+    }
     with pytest.raises(ReplayError, match="nobody subscribes to /nuscenes/keyframe: start what listens"):
         desk.play(factory_bag, wait_timeout_s=1.0, **options)
     heard = desk.heard(Keyframe, "/nuscenes/keyframe")

@@ -41,7 +41,8 @@ class ReportedSet:
     """One set as a SetReport describes it.
 
     stamps: camera -> image stamp of the views that were used; held, masked: camera names among the rig.
-    ego: as the node used it, None without ego motion; ego_poses: camera -> odom_from_base as used (empty without ego).
+    ego: as the node used it, None without ego motion; ego_poses: camera -> odom_from_base as used, without the cameras
+    whose stamps the node's odometry did not cover (empty without ego).
     """
 
     set_id: int
@@ -155,9 +156,10 @@ class BagFrames:
             if self.image_input is not None:
                 pixels = self.image_input.decode(images[camera, stamp]).pixels
             pose = None
-            if ego is not None:
+            # A camera that the node could not compensate is not compensated here: the bag may know more than it did.
+            if ego is not None and camera in one.ego_poses:
                 at_stamp = None if replaced else self.poses.at(stamp)
-                pose = one.ego_poses.get(camera) if at_stamp is None else at_stamp.odom_from_base
+                pose = one.ego_poses[camera] if at_stamp is None else at_stamp.odom_from_base
             views[camera] = CameraView(
                 calibration=calibration, stamp_ns=stamp, pixels=pixels, odom_from_base=pose,
                 status=ViewStatus.HELD if camera in one.held else ViewStatus.USED,

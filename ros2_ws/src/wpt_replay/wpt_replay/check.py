@@ -1,4 +1,5 @@
-"""`wpt-replay check`: can the planner run on this bag or vehicle? One line for each finding, exit code 0 when it can.
+"""`wpt-replay check`: can the planner run on this bag or vehicle? One line for each finding, exit code 0 when
+it can.
 
 Exit codes: 0 the planner can run (warnings allowed), 1 it cannot, 2 wrong usage.
 """
@@ -9,11 +10,9 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from wpt_replay.bag_reader import BagReader
-from wpt_replay.bag_types import installed_types
 from wpt_replay.check_calibration import judge_calibration
 from wpt_replay.check_images import judge_images
 from wpt_replay.check_names import InputNames, choose_names
@@ -28,8 +27,8 @@ from wpt_replay.check_planner import (
     load_needs,
 )
 from wpt_replay.check_qos import Offer, judge_static_transforms, judge_subscriptions, offered_by_bag
-from wpt_replay.check_report import CheckReport, Finding, fail, warn
-from wpt_replay.check_settings import OWN_NAMES, PlannerSettings, SettingsError, load_presets, load_settings
+from wpt_replay.check_report import CheckReport, Finding, Status, fail, warn
+from wpt_replay.check_settings import PlannerSettings, SettingsError, load_presets, load_settings
 from wpt_replay.check_timing import judge_arrival, judge_clock, judge_timing
 from wpt_replay.errors import BagError, ReplayError
 from wpt_replay.progress import Progress
@@ -47,20 +46,29 @@ docs/bringing-a-car.md explains every finding.
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EXAMPLES
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--bag", type=Path, metavar="BAG", help="folder with metadata.yaml, or one .mcap or .db3 file")
+    source.add_argument(
+        "--bag", type=Path, metavar="BAG", help="folder with metadata.yaml, or one .mcap or .db3 file"
+    )
     source.add_argument("--live", action="store_true", help="listen to the vehicle (ROS_DOMAIN_ID as set)")
     parser.add_argument(
         "--seconds",
         type=float,
         metavar="S",
-        help=f"how long to listen (default {DEFAULT_LIVE_S:g}), or how much of the bag to read (default: all)",
+        help=(
+            f"how long to listen (default {DEFAULT_LIVE_S:g}), or how much of the bag to read (default: all)"
+        ),
     )
-    parser.add_argument("--preset", metavar="NAME", help="topic names to check by (default: those that explain most)")
+    parser.add_argument(
+        "--preset", metavar="NAME", help="topic names to check by (default: those that explain most)"
+    )
     parser.add_argument(
         "--planner", metavar="NAME|BUNDLE", help="planner to check for (default: that of the parameter file)"
     )
     parser.add_argument(
-        "--params-file", type=Path, metavar="FILE", help="the vehicle's parameters (default: wpt_planner's planner.yaml)"
+        "--params-file",
+        type=Path,
+        metavar="FILE",
+        help="the vehicle's parameters (default: wpt_planner's planner.yaml)",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the findings as JSON, too")
 
@@ -96,7 +104,9 @@ def run(args: argparse.Namespace) -> int:
             args.json.parent.mkdir(parents=True, exist_ok=True)
             args.json.write_text(json.dumps(report.as_dict(), indent=2) + "\n", encoding="utf-8")
         except OSError as error:
-            raise ReplayError(f"{args.json} cannot be written ({error.strerror}): name another file") from error
+            raise ReplayError(
+                f"{args.json} cannot be written ({error.strerror}): name another file"
+            ) from error
     return report.exit_code
 
 
@@ -109,13 +119,19 @@ def check_bag(
     preset: str | None = None,
     seconds: float | None = None,
 ) -> CheckReport:
-    """Read a bag once and judge it. preset: take this one, None: the best. seconds: of the bag, None: all of it."""
+    """Read a bag once and judge it. preset: take this one, None: the best. seconds: of the bag, None: all
+    of it.
+    """
     report = CheckReport(source=f"bag {path}", planner=needs.name)
     try:
         with BagReader(path) as bag:
             if not bag.message_count:
                 report.findings.append(
-                    fail("bag", "holds no message", "record again, and look whether the topics were published meanwhile")
+                    fail(
+                        "bag",
+                        "holds no message",
+                        "record again, and look whether the topics were published meanwhile",
+                    )
                 )
                 return report
             offers = {
@@ -127,13 +143,10 @@ def check_bag(
             names = choose_names(offers, needs.cameras, presets, settings, preset)
             seen, damage = _observe(bag, settings, seconds)
     except BagError as error:
-        found, _, remedy = str(error).partition(": ")
-        report.findings.append(fail("bag", found, remedy))
+        report.findings.append(_unusable(path, error))
         return report
     values = {**(start_values or {}), "use_sim_time": "true"}
-    judge(
-        report, names, offers, seen, settings, needs, values, wanted=preset is not None, live=False
-    )
+    judge(report, names, offers, seen, settings, needs, values, wanted=preset is not None, live=False)
     report.findings += damage
     return report
 
@@ -151,40 +164,49 @@ def judge(
     live: bool,
 ) -> None:
     """Fill a report from what was seen."""
-    if names.transport != settings.transport:
-        start_values = {**start_values, "transport": names.transport}
-    names, first = settle_names(names, offers, needs.cameras, seen, start_values, wanted=wanted)
-    if names.transport != settings.transport:
-        settings = replace(settings, transport=names.transport)
+    start = (start_values, settings.transport)
+    names, first = settle_names(names, offers, needs.cameras, seen, start, wanted=wanted)
     report.preset, report.remaps = names.preset, names.remaps()
-    report.start = names.start_command(start_values)
+    report.start = names.start_command(*start)
     report.findings += [*first, judge_planner(needs)]
-    if all(seen.images.get(topic) is None for topic in names.images.values()) and first[0].status.value == "FAIL":
+    if first[0].status is Status.FAIL:
         return  # without a single camera every further line would only say so again
     images, cameras = judge_images(names, offers, seen, needs, settings, live=live)
     report.findings += images
     tracks = {camera: seen.images[names.images[camera]].times for camera in cameras}
     simulated = live and "/clock" in offers
-    report.findings += judge_timing(tracks, needs.cameras, settings, missing=len(cameras) < len(needs.cameras))
-    report.findings += judge_clock(tracks, seen.clock, needs.cameras, settings, live=live, simulated=simulated)
+    report.findings += judge_timing(
+        tracks, needs.cameras, settings, missing=len(cameras) < len(needs.cameras)
+    )
+    report.findings += judge_clock(
+        tracks, seen.clock, needs.cameras, settings, live=live, simulated=simulated
+    )
     report.findings += judge_arrival(tracks, settings)
     report.findings += _static_transforms(offers.get(TF_STATIC), seen, tracks, live)
     pictured = tuple(camera for camera in needs.cameras if names.images[camera] in seen.images)
     report.findings += judge_calibration(names, offers, seen, needs, settings, pictured)
-    report.findings += judge_odometry(names.odometry, offers.get(names.odometry), seen, tracks, needs, settings)
+    report.findings += judge_odometry(
+        names.odometry, offers.get(names.odometry), seen, tracks, needs, settings
+    )
+    for topic in {TF_STATIC, names.command} & seen.unreadable.keys():
+        reason = seen.unreadable[topic]
+        report.findings.append(
+            fail(topic, f"cannot be read: {reason}", "fix its publisher, or record it again")
+        )
     report.findings += judge_command(seen.commands.get(names.command), names.command, needs, settings)
     inputs = [offers[topic] for topic in names.topics() if topic in offers]
     report.findings += judge_subscriptions(inputs, settings.qos_overrides, live=live)
 
 
-def _observe(bag: BagReader, settings: PlannerSettings, seconds: float | None) -> tuple[Observer, list[Finding]]:
+def _observe(
+    bag: BagReader, settings: PlannerSettings, seconds: float | None
+) -> tuple[Observer, list[Finding]]:
     """Read what matters of a bag, once; a damaged end is a finding, and what came before it is kept."""
-    installed = installed_types()
 
     def decode(topic: str, type_name: str, data: bytes) -> object:
         store = bag.store(stored[topic])
         try:
-            return (store or installed).deserialize_cdr(data, type_name)
+            return store.deserialize_cdr(data, type_name)
         except Exception as error:  # corrupted lengths fail anywhere in the generated code
             reason = " ".join(str(error).split()) or type(error).__name__
             raise BagError(f"a message is no valid {type_name} ({reason})") from error
@@ -202,12 +224,34 @@ def _observe(bag: BagReader, settings: PlannerSettings, seconds: float | None) -
                 done += 1
                 progress.show(done)
     except BagError as error:
-        found, _, remedy = str(error).partition(": ")
-        return seen, [fail("bag", found, remedy)]
+        return seen, [_unusable(bag.path, error)]
     if seconds is not None and stop_ns < bag.end_ns:
         left = (bag.end_ns - stop_ns) / 1e9
-        return seen, [warn("bag", f"only its first {seconds:g} s were read, {left:.1f} s were not", "leave --seconds out")]
+        return seen, [
+            warn(
+                "bag", f"only its first {seconds:g} s were read, {left:.1f} s were not", "leave --seconds out"
+            )
+        ]
     return seen, []
+
+
+def _unusable(path: Path, error: BagError) -> Finding:
+    """Return what is to be said of a bag that cannot be read."""
+    if path.suffix == ".bag" and path.is_file():
+        return fail(
+            "bag",
+            f"{path} is a ROS 1 bag, expected one of ROS 2",
+            f"convert it: rosbags-convert --src {path} --dst {path.stem} --dst-storage mcap",
+        )
+    if "Profile is not ros2" in str(error):
+        return fail(
+            "bag",
+            f"{path} is an MCAP file without ROS 2 messages (foxglove/nuscenes2mcap writes such), which no"
+            " player plays",
+            "make a bag of the data set itself by `wpt-bag convert`, or convert its messages to ROS 2",
+        )
+    found, _, remedy = str(error).partition(": ")
+    return fail("bag", found, remedy)
 
 
 def _static_transforms(
@@ -231,6 +275,3 @@ def _static_transforms(
 def _absolute(topic: str) -> str:
     """Return a topic name with its leading slash, which some converters leave out."""
     return topic if topic.startswith("/") else f"/{topic}"
-
-
-__all__ = ["OWN_NAMES", "add_arguments", "check_bag", "judge", "run"]

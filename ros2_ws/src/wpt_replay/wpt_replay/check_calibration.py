@@ -57,8 +57,10 @@ def judge_calibration(
     good = [camera for camera in cameras if camera not in infos]
     if good:
         focal = ", ".join(f"{stated[camera].intrinsics[0, 0]:.0f}" for camera in good)
-        findings.append(ok("camera_info", f"{len(good)} of {len(needs.cameras)} good, focal lengths {focal} pixels"))
-    return [*findings, *_mounts(names, seen, needs, cameras, stated)]
+        findings.append(
+            ok("camera_info", f"{len(good)} of {len(needs.cameras)} good, focal lengths {focal} pixels")
+        )
+    return [*findings, *_mounts(names, seen, needs, cameras, {camera: stated[camera] for camera in good})]
 
 
 def _missing(
@@ -72,26 +74,34 @@ def _missing(
     """Return why there is no camera_info to judge, or None."""
     offer = offers.get(topic)
     if offer is not None and offer.type_name != CAMERA_INFO:
-        return fail(camera, f"{topic} has type {offer.type_name}, expected {CAMERA_INFO}", "publish CameraInfo there")
+        return fail(
+            camera, f"{topic} has type {offer.type_name}, expected {CAMERA_INFO}", "publish CameraInfo there"
+        )
     if topic in seen.unreadable and (track is None or track.values is None):
-        return fail(camera, f"camera_info on {topic} cannot be read: {seen.unreadable[topic]}", "fix its publisher")
+        return fail(
+            camera, f"camera_info on {topic} cannot be read: {seen.unreadable[topic]}", "fix its publisher"
+        )
     if track is not None and track.values is not None:
         if track.values.header.frame_id:
             return None
         return fail(
-            camera, "camera_info has an empty frame_id, expected the camera's optical frame", "set it in the camera's driver"
+            camera,
+            "camera_info has an empty frame_id, expected the camera's optical frame",
+            "set it in the camera's driver",
         )
     beside = camera_info_beside(names.images[camera], offers)
     if beside is not None and beside != topic:
         return fail(
-            camera, f"there is no camera_info on {topic}, but one on {beside}", f"remap: -r {topic.strip('/')}:={beside}"
+            camera,
+            f"there is no camera_info on {topic}, but one on {beside}",
+            f"remap: -r {topic.strip('/')}:={beside}",
         )
     state = "is there and holds no message" if offer is not None else "is not there"
     return fail(
         camera,
         f"no camera_info: {_generic(topic, camera)} {state}, and without intrinsics no set is planned on",
-        "record or publish sensor_msgs/CameraInfo beside the images (k, p, width, height; the image's frame_id); for "
-        "nuScenes `wpt-bag convert` writes it",
+        "record or publish sensor_msgs/CameraInfo beside the images (k, p, width, height; the image's"
+        " frame_id); for nuScenes `wpt-bag convert` writes it",
     )
 
 
@@ -102,7 +112,8 @@ def _mismatch(camera: str, stated: StatedCamera, images: ImageTrack, topic: str)
     if strangers:
         return fail(
             camera,
-            f"images have frame_id {strangers[0]!r} and camera_info {stated.frame_id!r}, expected the same optical frame",
+            f"images have frame_id {strangers[0]!r} and camera_info {stated.frame_id!r}, expected the same"
+            " optical frame",
             "set one frame_id in the camera's driver",
         )
     sizes = {(width, height) for _, width, height in images.kinds}
@@ -111,7 +122,8 @@ def _mismatch(camera: str, stated: StatedCamera, images: ImageTrack, topic: str)
         width, height = wrong[0]
         return fail(
             camera,
-            f"images are {width}x{height} pixels and camera_info is for {stated.width}x{stated.height}, expected the same",
+            f"images are {width}x{height} pixels and camera_info is for {stated.width}x{stated.height},"
+            " expected the same",
             "publish the camera_info of the resized image (width, height, k and p scaled)",
         )
     return None
@@ -129,14 +141,15 @@ def _note(
     if settings.images_rectified and stated.distorted and ("raw" in topic or "rect" not in topic):
         return warn(
             camera,
-            f"D is not zero and the images' name does not say rectified ({_generic(topic, camera)}): if they are raw, the "
-            "projection is wrong by the lens distortion",
+            f"D is not zero and the images' name does not say rectified ({_generic(topic, camera)}): if they"
+            " are raw, the projection is wrong by the lens distortion",
             "set images_rectified to false, so that the planner rectifies them, or use the rectified topic",
         )
     if track.changes:
         return warn(
             camera,
-            f"camera_info changes {track.changes} times, expected one calibration; each change empties the memory",
+            f"camera_info changes {track.changes} times, expected one calibration; each change empties the"
+            " memory",
             "check whether two publishers share its topic",
         )
     records = images.times.records_ns
@@ -144,7 +157,8 @@ def _note(
         late = (track.first_record_ns - records[0]) / 1e9
         return warn(
             camera,
-            f"camera_info first comes {late:.1f} s after the first image, and until then no set is planned on",
+            f"camera_info first comes {late:.1f} s after the first image, and until then no set is"
+            " planned on",
             "publish it with every image",
         )
     return None
@@ -183,12 +197,16 @@ def _mounts(
     findings += per_camera(needs.cameras, _too_small(rig, needs, stated))
     if rig and not any(finding.subject == "mounts" for finding in findings):
         yaws = ", ".join(f"{camera} {math.degrees(rig[camera].yaw()):.0f}" for camera in rig)
-        findings.append(ok("mounts", f"{len(rig)} of {len(needs.cameras)} cameras, looking (degrees to the left): {yaws}"))
+        findings.append(
+            ok("mounts", f"{len(rig)} of {len(needs.cameras)} cameras, looking (degrees to the left): {yaws}")
+        )
     return findings
 
 
 def _without_mount(unknown: Mapping[str, str], seen: Observer, needs: PlannerNeeds) -> list[Finding]:
-    """Return one line for cameras that lack the same; the remedy is that of the first. unknown: frame by camera."""
+    """Return one line for cameras that lack the same; the remedy is that of the first. unknown: frame by
+    camera.
+    """
     reasons = {camera: seen.frames.why_unknown(frame) for camera, frame in unknown.items()}
     general = {camera: seen.frames.why_unknown(frame, "<its frame>")[0] for camera, frame in unknown.items()}
     findings: dict[str, Finding] = {}
@@ -216,7 +234,9 @@ def _too_small(rig: CameraRig, needs: PlannerNeeds, stated: Mapping[str, StatedC
 
 
 def _calibration(camera: str, stated: StatedCamera | None, mount: np.ndarray) -> CameraCalibration:
-    """Return the camera; where its camera_info is no good, one of any intrinsics, since the mount is judged alone."""
+    """Return the camera; where its camera_info is no good, one of any intrinsics, since the mount is
+    judged alone.
+    """
     if stated is None:
         intrinsics = np.array([[1000.0, 0, 500.0], [0, 1000.0, 500.0], [0, 0, 1]])
         return CameraCalibration(

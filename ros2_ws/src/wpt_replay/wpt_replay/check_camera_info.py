@@ -1,6 +1,7 @@
 """What a CameraInfo says, judged by the rules of the planner node (wpt_planner/camera_model.py).
 
-Rectified images take P, raw ones K and D; width, height, binning and roi give the size of the published image.
+Rectified images take P, raw ones K and D; width, height, binning and roi give the size of the published
+image.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ class CameraInfoProblem(ValueError):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class StatedCamera:
-    """The camera that a CameraInfo states. width, height: of the published image. intrinsics: (3, 3) at that size.
+    """The camera that a CameraInfo states. width, height: of the published image. intrinsics: (3, 3) at that
+    size.
 
     distorted: D has coefficients other than zero.
     """
@@ -44,7 +46,8 @@ def stated_camera(message: Any, *, images_rectified: bool) -> StatedCamera:
     p = np.reshape(message.p, (3, 4)).astype(float)
     if message.width == 0 or message.height == 0:
         raise CameraInfoProblem(
-            f"camera_info says {message.width}x{message.height} pixels, expected the sensor's size", "fix its publisher"
+            f"camera_info says {message.width}x{message.height} pixels, expected the sensor's size",
+            "fix its publisher",
         )
     for name, numbers in (("K", k), ("D", d), ("P", p), ("R", np.asarray(message.r, dtype=float))):
         wrong = int(np.sum(~np.isfinite(numbers)))
@@ -63,8 +66,8 @@ def stated_camera(message: Any, *, images_rectified: bool) -> StatedCamera:
             )
         if np.any(p[:, 3] != 0):
             raise CameraInfoProblem(
-                f"camera_info has P[3] = {p[0, 3]:g}, P[7] = {p[1, 3]:g} and P[11] = {p[2, 3]:g}, expected 0: that is the "
-                "second camera of a stereo pair, whose centre is not the origin of its frame",
+                f"camera_info has P[3] = {p[0, 3]:g}, P[7] = {p[1, 3]:g} and P[11] = {p[2, 3]:g}, expected 0:"
+                " that is the second camera of a stereo pair, whose centre is not the origin of its frame",
                 "give the camera its own frame and a P without offset",
             )
         intrinsics = p[:, :3]
@@ -84,12 +87,13 @@ def stated_camera(message: Any, *, images_rectified: bool) -> StatedCamera:
 def _require_pinhole(matrix: np.ndarray, name: str, message: Any) -> None:
     if matrix[0, 0] == 0:
         raise CameraInfoProblem(
-            f"camera_info has {name}[0] = 0, which marks an uncalibrated camera", "calibrate it, or fix its publisher"
+            f"camera_info has {name}[0] = 0, which marks an uncalibrated camera",
+            "calibrate it, or fix its publisher",
         )
     if matrix[0, 0] < 0 or matrix[1, 1] <= 0 or matrix[1, 0] != 0 or np.any(matrix[2] != [0, 0, 1]):
         raise CameraInfoProblem(
-            f"camera_info has {name}[:3, :3] = {matrix.tolist()}, expected positive focal lengths, zeros below the "
-            "diagonal and 0 0 1 in the last row",
+            f"camera_info has {name}[:3, :3] = {matrix.tolist()}, expected positive focal lengths, zeros"
+            " below the diagonal and 0 0 1 in the last row",
             "fix its publisher",
         )
     across, down = (matrix[0, 2] + 0.5) / message.width, (matrix[1, 2] + 0.5) / message.height
@@ -118,15 +122,17 @@ def _require_lens(model: str, d: np.ndarray) -> None:
 
 
 def _readout(message: Any) -> tuple[int, int, np.ndarray]:
-    """Return the published image's size and full_from_image (3, 3): its pixels to those of the full sensor."""
+    """Return the published image's size and full_from_image (3, 3): its pixels to those of the full
+    sensor.
+    """
     roi = message.roi
     left, top, width, height = roi.x_offset, roi.y_offset, roi.width, roi.height
     if width in (0, message.width) and height in (0, message.height) and not (left or top):
         width, height = message.width, message.height
     elif width == 0 or height == 0 or left + width > message.width or top + height > message.height:
         raise CameraInfoProblem(
-            f"camera_info has a roi of {width}x{height} at ({left}, {top}), expected one inside its {message.width}x"
-            f"{message.height} pixels",
+            f"camera_info has a roi of {width}x{height} at ({left}, {top}), expected one inside its"
+            f" {message.width}x{message.height} pixels",
             "fix its publisher",
         )
     columns, rows = max(1, message.binning_x), max(1, message.binning_y)

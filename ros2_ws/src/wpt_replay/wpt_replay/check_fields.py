@@ -1,7 +1,7 @@
 """Fields of large or frequent messages straight from their CDR bytes: no pixel is copied, no object is made.
 
-Layouts are those of sensor_msgs/Image, sensor_msgs/CompressedImage and nav_msgs/Odometry, which have not changed in
-ROS 2. Numbers are aligned to their size, counted from behind the four bytes of encapsulation.
+Layouts are those of sensor_msgs/Image, sensor_msgs/CompressedImage and nav_msgs/Odometry, which have not
+changed in ROS 2. Numbers are aligned to their size, counted from behind the four bytes of encapsulation.
 """
 
 from __future__ import annotations
@@ -103,7 +103,9 @@ def compressed_image_fields(data: bytes) -> ImageFields:
     width = height = 0
     problem = ""
     if "compresseddepth" in lower or lower.startswith(_COLOURLESS):
-        problem = f"compressed image has format {encoding!r}, expected a colour JPEG or PNG; use the colour image"
+        problem = (
+            f"compressed image has format {encoding!r}, expected a colour JPEG or PNG; use the colour image"
+        )
     else:
         try:
             width, height = encoded_size(np.frombuffer(picture, dtype=np.uint8))
@@ -125,16 +127,20 @@ def image_fields(data: bytes) -> ImageFields:
     problem = ""
     if encoding not in ENCODINGS:
         problem = (
-            f"image encoding is {encoding!r}, expected one of {', '.join(ENCODINGS)}; {_encoding_remedy(encoding)}"
+            f"image encoding is {encoding!r}, expected one of {', '.join(ENCODINGS)};"
+            f" {_encoding_remedy(encoding)}"
         )
     elif width == 0 or height == 0:
         problem = f"image is empty ({width}x{height} pixels), expected pixels; check the sender"
     elif step < width * ENCODINGS[encoding]:
         problem = (
-            f"image has rows of {step} bytes (step), expected at least {width * ENCODINGS[encoding]}; fix the sender"
+            f"image has rows of {step} bytes (step), expected at least {width * ENCODINGS[encoding]}; fix the"
+            " sender"
         )
     elif size != step * height:
-        problem = f"image has {size} bytes of data, expected {step * height} (step times height); fix the sender"
+        problem = (
+            f"image has {size} bytes of data, expected {step * height} (step times height); fix the sender"
+        )
     return ImageFields(
         stamp_ns=stamp_ns, frame_id=frame_id, encoding=encoding, width=width, height=height, problem=problem
     )

@@ -91,31 +91,45 @@ class FrameTree:
                 f"{link.parent} -> {shown if link.child == frame else link.child}" for link in moving
             )
             return (
-                f"the chain from {self.base_frame} to {shown} needs {named}, which is on /tf alone; the planner takes "
-                "mounts from /tf_static, since what /tf carries may move",
+                (
+                    f"the chain from {self.base_frame} to {shown} needs {named}, which is on /tf alone; the"
+                    " planner takes mounts from /tf_static, since what /tf carries may move"
+                ),
                 f"publish it as static: {static_publisher(moving[0])}",
             )
         if not self._static:
             return (
                 f"/tf_static has no transform, expected a chain from {self.base_frame} to {shown}",
-                "record /tf_static with the bag, start robot_state_publisher with the vehicle's URDF, or give the mount: "
-                f"{_example_publisher(self.base_frame, frame)}",
+                (
+                    "record /tf_static with the bag, start robot_state_publisher with the vehicle's URDF, or"
+                    f" give the mount: {_example_publisher(self.base_frame, frame)}"
+                ),
             )
         known = self.static_frames
         missing = [name for name in (self.base_frame, frame) if name not in known]
         if missing:
             return (
-                f"/tf_static has no frame {' and no frame '.join(shown if name == frame else name for name in missing)}, "
-                f"expected a chain from {self.base_frame} to {shown}; it has {_listed(known)}",
-                f"publish the missing link, for example {_example_publisher(self.base_frame, frame)}"
-                if frame in missing
-                else f"publish the link from {self.base_frame} to {self._path(frame, self._static)[-1]}, or set "
-                "base_frame to the vehicle's own name for it",
+                (
+                    "/tf_static has no frame"
+                    f" {' and no frame '.join(shown if name == frame else name for name in missing)},"
+                    f" expected a chain from {self.base_frame} to {shown}; it has {_listed(known)}"
+                ),
+                (
+                    f"publish the missing link, for example {_example_publisher(self.base_frame, frame)}"
+                    if frame in missing
+                    else (
+                        f"publish the link from {self.base_frame} to {self._path(frame, self._static)[-1]},"
+                        " or set base_frame to the vehicle's own name for it"
+                    )
+                ),
             )
         frame_root = self._path(frame, self._static)[-1]
         base_root = self._path(self.base_frame, self._static)[-1]
         return (
-            f"/tf_static joins {shown} to {shown if frame_root == frame else frame_root} and {self.base_frame} to {base_root}, but not the two",
+            (
+                f"/tf_static joins {shown} to {shown if frame_root == frame else frame_root} and"
+                f" {self.base_frame} to {base_root}, but not the two"
+            ),
             f"publish the missing link, for example {_example_publisher(base_root, frame_root)}",
         )
 
@@ -143,7 +157,9 @@ class FrameTree:
         return se3.inverse(joint_from_base) @ joint_from_frame
 
     def _links_needed(self, frame: str, links: dict[str, Link]) -> list[Link]:
-        """Return the links of the joined chain that are not static; empty where even all links do not join."""
+        """Return the links of the joined chain that are not static; empty where even all links do not
+        join.
+        """
         up, base_up = self._path(frame, links), self._path(self.base_frame, links)
         joint = next((name for name in up if name in base_up), None)
         if joint is None:
@@ -157,8 +173,8 @@ def static_publisher(link: Link) -> str:
     x, y, z = link.translation
     qx, qy, qz, qw = link.rotation
     return (
-        f"ros2 run tf2_ros static_transform_publisher --x {x:.6g} --y {y:.6g} --z {z:.6g} --qx {qx:.9g} --qy {qy:.9g} "
-        f"--qz {qz:.9g} --qw {qw:.9g} --frame-id {link.parent} --child-frame-id {link.child}"
+        f"ros2 run tf2_ros static_transform_publisher --x {x:.6g} --y {y:.6g} --z {z:.6g} --qx {qx:.9g} --qy"
+        f" {qy:.9g} --qz {qz:.9g} --qw {qw:.9g} --frame-id {link.parent} --child-frame-id {link.child}"
     )
 
 

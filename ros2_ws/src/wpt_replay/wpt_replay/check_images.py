@@ -1,4 +1,6 @@
-"""The images themselves: there, of a type and encoding that the planner reads, stamped, of one size and frame."""
+"""The images themselves: there, of a type and encoding that the planner reads, stamped, of one size and
+frame.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,9 @@ def judge_images(
             doubtful[camera] = doubt
         kinds = ", ".join(f"{width}x{height} {encoding}" for encoding, width, height in track.kinds)
         good[camera] = ok(camera, f"images are {kinds}, frame {_frame(track, camera)}")
-    findings = [finding for part in (absent, broken, doubtful, good) for finding in per_camera(needs.cameras, part)]
+    findings = [
+        finding for part in (absent, broken, doubtful, good) for finding in per_camera(needs.cameras, part)
+    ]
     return findings, tuple(usable)
 
 
@@ -62,12 +66,23 @@ def _absent(
 ) -> Finding:
     offer, expected = offers.get(topic), IMAGE_TYPE[names.transport]
     if offer is not None and offer.type_name != expected:
-        return fail(camera, f"{topic} has type {offer.type_name}, expected {expected}", type_remedy(offer.type_name))
+        return fail(
+            camera, f"{topic} has type {offer.type_name}, expected {expected}", type_remedy(offer.type_name)
+        )
     if topic in seen.unreadable:
-        return fail(camera, f"images on {topic} cannot be read: {seen.unreadable[topic]}", "fix their publisher")
+        return fail(
+            camera, f"images on {topic} cannot be read: {seen.unreadable[topic]}", "fix their publisher"
+        )
     if offer is not None:
-        state = f"sends nothing on {topic} though it is advertised" if live else f"{topic} is there and holds no message"
-        found, remedy = f"no images: {state}", "check the camera's driver and its cable" if live else "record it again"
+        state = (
+            f"sends nothing on {topic} though it is advertised"
+            if live
+            else f"{topic} is there and holds no message"
+        )
+        found, remedy = (
+            f"no images: {state}",
+            ("check the camera's driver and its cable" if live else "record it again"),
+        )
     else:
         others = [name for name in image_topics(offers) if name not in names.images.values()]
         found = f"no images: {topic} is not there"
@@ -86,8 +101,8 @@ def type_remedy(type_name: str) -> str:
     """Return what to do about a topic of another type."""
     if "/msg/" not in type_name:
         return (
-            "this is no ROS 2 message (Foxglove's converter writes such), and no ROS 2 node reads it: convert the data set "
-            "by `wpt-bag convert`, or the messages to ROS 2"
+            "this is no ROS 2 message (Foxglove's converter writes such), and no ROS 2 node reads it: convert"
+            " the data set by `wpt-bag convert`, or the messages to ROS 2"
         )
     return "remap the topic of the expected type, or publish that type there"
 
@@ -97,16 +112,22 @@ def _broken(camera: str, track: ImageTrack) -> Finding | None:
     if times.zero == times.count:
         return fail(
             camera,
-            f"all {times.count} images have stamp 0, expected the time of exposure; they can belong to no set",
+            f"all {times.count} images have stamp 0, expected the time of exposure; they can belong to"
+            " no set",
             "let the driver or converter fill header.stamp",
         )
     if track.refused == times.count:
         found, _, remedy = track.problem.rpartition("; ")
-        return fail(camera, f"all {times.count} images are refused: {found or track.problem}", remedy or "fix the sender")
+        return fail(
+            camera,
+            f"all {times.count} images are refused: {found or track.problem}",
+            remedy or "fix the sender",
+        )
     if track.frame_ids and track.frame_ids.most_common(1)[0][0] == "":
         return fail(
             camera,
-            "images have an empty frame_id, expected the camera's optical frame; nothing says where they were taken from",
+            "images have an empty frame_id, expected the camera's optical frame; nothing says where they were"
+            " taken from",
             "set frame_id in the driver or converter to the frame that /tf_static joins to base_link",
         )
     return None
@@ -118,7 +139,8 @@ def _doubtful(camera: str, track: ImageTrack) -> Finding | None:
         found, _, remedy = track.problem.rpartition("; ")
         return warn(
             camera,
-            f"{track.refused} of {times.count} images are refused, their sets are incomplete: {found or track.problem}",
+            f"{track.refused} of {times.count} images are refused, their sets are incomplete:"
+            f" {found or track.problem}",
             remedy or "fix the sender",
         )
     if times.zero:
@@ -130,8 +152,9 @@ def _doubtful(camera: str, track: ImageTrack) -> Finding | None:
     if times.backward:
         return warn(
             camera,
-            f"stamps step back {times.backward} times, by {times.largest_step_back_ns / 1e9:.3f} s at most: more than 1 s "
-            "is taken for a restart and empties the memory, less for images out of order, which are dropped",
+            f"stamps step back {times.backward} times, by {times.largest_step_back_ns / 1e9:.3f} s at most:"
+            " more than 1 s is taken for a restart and empties the memory, less for images out of order,"
+            " which are dropped",
             "record one drive in one bag, and let one node publish the topic",
         )
     if times.repeated:
@@ -142,7 +165,9 @@ def _doubtful(camera: str, track: ImageTrack) -> Finding | None:
         )
     if len({kind[1:] for kind in track.kinds}) > 1:
         sizes = ", ".join(f"{width}x{height}" for _, width, height in track.kinds)
-        return warn(camera, f"images change their size in mid-stream ({sizes}), expected one", "publish one size")
+        return warn(
+            camera, f"images change their size in mid-stream ({sizes}), expected one", "publish one size"
+        )
     return None
 
 

@@ -29,7 +29,8 @@ from wpt_replay.raw_publishers import message_class
 
 # How often the graph is looked at for topics that have appeared since.
 _LOOK_S = 0.2
-# Messages kept until the first /clock says when they came; a player sends mounts and calibrations ahead of it.
+# Messages kept until the first /clock says when they came; a player sends mounts and calibrations ahead of
+# it.
 _MOST_WAITING = 300
 _PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 
@@ -75,7 +76,9 @@ def check_live(
 
 
 class Listener:
-    """Subscribes to the planner's inputs and feeds an Observer. names and offers are those of the latest look."""
+    """Subscribes to the planner's inputs and feeds an Observer. names and offers are those of the latest
+    look.
+    """
 
     def __init__(
         self,
@@ -103,7 +106,9 @@ class Listener:
         return "/clock" in self.offers
 
     def listen(self, seconds: float, enough: Callable[[], bool]) -> None:
-        """Take what comes for so long, or until it is enough; topics that appear meanwhile are subscribed to as well."""
+        """Take what comes for so long, or until it is enough; topics that appear meanwhile are subscribed
+        to as well.
+        """
         executor = SingleThreadedExecutor(context=self._node.context)
         executor.add_node(self._node)
         begin = time.monotonic()
@@ -115,7 +120,9 @@ class Listener:
                     self.names = self._look()
                     self._subscribe()
                 executor.spin_once(timeout_sec=_LOOK_S / 4)
-                progress.show(passed, f"{sum(track.times.count for track in self.seen.images.values())} images")
+                progress.show(
+                    passed, f"{sum(track.times.count for track in self.seen.images.values())} images"
+                )
         executor.remove_node(self._node)
         executor.shutdown()
         self._take_waiting()
@@ -132,7 +139,9 @@ class Listener:
             self.seen.take(name, type_name, self._now_ns(), data)
 
     def _look(self) -> InputNames:
-        """Ask the graph what is published, and choose the names by it. Publishers that have gone are not forgotten."""
+        """Ask the graph what is published, and choose the names by it. Publishers that have gone are not
+        forgotten.
+        """
         for name, types in self._node.get_topic_names_and_types():
             publishers = self._node.get_publishers_info_by_topic(name)
             if publishers:
@@ -165,8 +174,8 @@ class Listener:
                 self.seen.take(name, type_name, self._now_ns(), data)
 
         kind = message_class(type_name)
-        # As the planner subscribes: sensor topics best effort and volatile, /tf_static reliable, latched where a
-        # publisher offers that and volatile where one does not.
+        # As the planner subscribes: sensor topics best effort and volatile, /tf_static reliable, latched
+        # where a publisher offers that and volatile where one does not.
         if name != TF_STATIC:
             depth = 10 if type_name in IMAGE_TYPES else 100
             profile = QoSProfile(depth=depth, reliability=ReliabilityPolicy.BEST_EFFORT)

@@ -1,4 +1,6 @@
-"""Which topic is which input: the preset that explains a recording best, or cameras told apart by name or mount."""
+"""Which topic is which input: the preset that explains a recording best, or cameras told apart by name or
+mount.
+"""
 
 from __future__ import annotations
 
@@ -62,9 +64,14 @@ class InputNames:
         pairs |= {ODOMETRY_NAME: self.odometry, COMMAND_NAME: self.command}
         return {ours: theirs for ours, theirs in pairs.items() if theirs != _absolute(ours, self.namespace)}
 
-    def start_command(self, values: Mapping[str, str]) -> str:
-        """Return the command that starts the planner on these names. values: launch arguments beside the names."""
+    def start_command(self, values: Mapping[str, str], default_transport: str) -> str:
+        """Return the command that starts the planner on these names.
+
+        values: launch arguments beside the names. default_transport: what the planner's parameters say.
+        """
         arguments = {"params_file": "", **values}
+        if self.transport != default_transport:
+            arguments["transport"] = self.transport
         params_file = arguments.pop("params_file")
         if self.preset == DERIVED:
             words = ["ros2 run wpt_planner planner_node --ros-args"]
@@ -72,9 +79,13 @@ class InputNames:
             words += [f"-p {name}:={value}" for name, value in arguments.items()]
             words += [f"-r {ours}:={theirs}" for ours, theirs in self.remaps().items()]
             return " ".join(words)
-        arguments |= {"params_file": params_file, "namespace": self.namespace}
-        if self.preset != OWN_NAMES:
-            arguments = {"topics": self.preset, **arguments}
+        preset = "" if self.preset == OWN_NAMES else self.preset
+        arguments = {
+            "topics": preset,
+            **arguments,
+            "params_file": params_file,
+            "namespace": self.namespace,
+        }
         words = [f"{name}:={value}" for name, value in arguments.items() if value]
         return " ".join(["ros2 launch wpt_planner planner.launch.py", *words])
 
@@ -115,7 +126,9 @@ def choose_names(
         if wanted is not None and preset != wanted:
             continue
         namespaces = _namespaces(offers, cameras) if preset == OWN_NAMES else [""]
-        for namespace, transport in itertools.product(namespaces, (settings.transport, _other(settings.transport))):
+        for namespace, transport in itertools.product(
+            namespaces, (settings.transport, _other(settings.transport))
+        ):
             names = _names(preset, mapping, namespace, transport, cameras)
             filled = [topic for topic in names.images.values() if _is_filled(offers.get(topic))]
             others = [topic for topic in names.topics() if _is_filled(offers.get(topic))]
@@ -134,12 +147,18 @@ def missing_cameras(names: InputNames, offers: Mapping[str, Offer]) -> list[str]
 def derive_names(
     names: InputNames, offers: Mapping[str, Offer], cameras: tuple[str, ...], seen: Observer
 ) -> InputNames | None:
-    """Return names found without a preset: by the words in topic names, else by mounts; None where neither will do."""
+    """Return names found without a preset: by the words in topic names, else by mounts; None where neither
+    will do.
+    """
     for transport in (names.transport, _other(names.transport)):
         topics = [
-            offer.name for offer in offers.values() if offer.type_name == IMAGE_TYPE[transport] and _is_filled(offer)
+            offer.name
+            for offer in offers.values()
+            if offer.type_name == IMAGE_TYPE[transport] and _is_filled(offer)
         ]
-        images = _by_words(topics, cameras) or by_mount({topic: yaw_of(topic, seen) for topic in topics}, cameras)
+        images = _by_words(topics, cameras) or by_mount(
+            {topic: yaw_of(topic, seen) for topic in topics}, cameras
+        )
         if images is not None:
             infos = {camera: camera_info_beside(topic, offers) for camera, topic in images.items()}
             return replace(
@@ -166,7 +185,9 @@ def reassigned(names: InputNames, images: Mapping[str, str]) -> InputNames:
 
 
 def yaw_of(topic: str, seen: Observer) -> float | None:
-    """Return where the camera of an image topic looks, degrees to the left, None where its mount is not known."""
+    """Return where the camera of an image topic looks, degrees to the left, None where its mount is not
+    known.
+    """
     track = seen.images.get(topic)
     if track is None or not track.frame_ids:
         return None

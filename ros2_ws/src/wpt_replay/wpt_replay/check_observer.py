@@ -1,4 +1,5 @@
-"""Collects what the check needs to know from a stream of messages, read once, with memory that does not grow with it.
+"""Collects what the check needs to know from a stream of messages, read once, with memory that does not grow
+with it.
 
 A bag and a live vehicle feed the same observer: topic, type, time of recording or arrival, CDR bytes.
 """
@@ -85,7 +86,9 @@ class StampTrack:
 
 @dataclass
 class ImageTrack:
-    """Images of one topic. kinds: (encoding, width, height); problem: of the first image that would be refused."""
+    """Images of one topic. kinds: (encoding, width, height); problem: of the first image that would be
+    refused.
+    """
 
     type_name: str
     times: StampTrack = field(default_factory=StampTrack)
@@ -98,7 +101,9 @@ class ImageTrack:
 
 @dataclass
 class CameraInfoTrack:
-    """CameraInfo of one topic. values: the first message; changes: how often a message differed from the one before."""
+    """CameraInfo of one topic. values: the first message; changes: how often a message differed from the
+    one before.
+    """
 
     times: StampTrack = field(default_factory=StampTrack)
     values: Any = None
@@ -156,7 +161,8 @@ class TransformTrack:
 class Observer:
     """Takes messages; what it has seen lies in its public fields, by topic name.
 
-    decode(topic, type_name, data): gives a message as an object, or raises BagError; asked for rare messages alone.
+    decode(topic, type_name, data): gives a message as an object, or raises BagError; asked for rare messages
+    alone.
     """
 
     def __init__(self, decode: Callable[[str, str, bytes], Any], base_frame: str) -> None:

@@ -1,4 +1,6 @@
-"""Odometry: there, of base_link, often enough for the images, and with a twist that agrees with its own poses."""
+"""Odometry: there, of base_link, often enough for the images, and with a twist that agrees with its own
+poses.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ from wpt_replay.check_twist import judge_twist
 
 # The node interpolates over at most this much (wpt_planner/ego_motion.py).
 LONGEST_GAP_NS = 250_000_000
-# A step of the pose that no car makes: the node's bound of 1 m, and half more than the fastest the recording goes.
+# A step of the pose that no car makes: the node's bound of 1 m, and half more than the fastest the recording
+# goes.
 _JUMP_M = 1.0
 _JUMP_SHARE = 1.5
 _COVERED_SHARE = 0.95
@@ -27,7 +30,8 @@ _COVERED_SHARE = 0.95
 
 @dataclass(frozen=True, eq=False)
 class Motion:
-    """Odometry as arrays. seconds (N,) from its first; stamps_ns (N,); position (N, 3); rotation (N, 3, 3) odom_from_child;
+    """Odometry as arrays. seconds (N,) from its first; stamps_ns (N,); position (N, 3); rotation (N, 3, 3)
+    odom_from_child;
     linear, angular (N, 3) as published."""
 
     stamps_ns: np.ndarray
@@ -71,7 +75,8 @@ def judge_odometry(
         findings.append(
             report(
                 topic,
-                f"{refused} of {len(values)} messages are refused: not finite, or a quaternion that is not of length 1",
+                f"{refused} of {len(values)} messages are refused: not finite, or a quaternion that is not of"
+                " length 1",
                 "fix the publisher",
             )
         )
@@ -114,7 +119,11 @@ def _absent(
         return fail(topic, f"{found}, and {needs.name} plans from the ego's speed", remedy)
     if settings.require_ego:
         return fail(topic, f"{found}, and require_ego is set", remedy)
-    return warn(topic, f"{found}: plans are flagged uncompensated, and the memory knows nothing of the ego's motion", remedy)
+    return warn(
+        topic,
+        f"{found}: plans are flagged uncompensated, and the memory knows nothing of the ego's motion",
+        remedy,
+    )
 
 
 def _frames(topic: str, track: OdometryTrack, frames: FrameTree) -> list[Finding]:
@@ -125,7 +134,8 @@ def _frames(topic: str, track: OdometryTrack, frames: FrameTree) -> list[Finding
         findings.append(
             fail(
                 topic,
-                f"has frame_id {frame!r} and child_frame_id {child!r}, expected the fixed frame and {frames.base_frame}",
+                f"has frame_id {frame!r} and child_frame_id {child!r}, expected the fixed frame and"
+                f" {frames.base_frame}",
                 "fix its publisher",
             )
         )
@@ -140,7 +150,9 @@ def _frames(topic: str, track: OdometryTrack, frames: FrameTree) -> list[Finding
         )
     if len(track.frame_ids) > 1 or len(track.child_frame_ids) > 1:
         names = ", ".join(sorted({*track.frame_ids, *track.child_frame_ids}))
-        findings.append(warn(topic, f"changes its frames ({names}), expected one pair", "let one node publish the topic"))
+        findings.append(
+            warn(topic, f"changes its frames ({names}), expected one pair", "let one node publish the topic")
+        )
     return findings
 
 
@@ -174,11 +186,15 @@ def _coverage(
 ) -> list[Finding]:
     """Judge rate, gaps and delay by what the images need: a pose at every stamp."""
     stamps = motion.stamps_ns
-    needed = np.sort(np.concatenate([image.stamps_ns for image in images.values()])) if images else np.zeros(0, np.int64)
+    needed = (
+        np.sort(np.concatenate([image.stamps_ns for image in images.values()]))
+        if images
+        else np.zeros(0, np.int64)
+    )
     must = needs.needs_ego or settings.require_ego
     report = fail if must else warn
     gaps = np.diff(stamps)
-    rate = 1e9 / float(np.median(gaps)) if len(gaps) else 0.0
+    rate = len(gaps) * 1e9 / float(stamps[-1] - stamps[0]) if len(gaps) else 0.0
     longest = int(gaps.max()) if len(gaps) else 0
     if not len(needed):
         return [ok(topic, f"{len(stamps)} messages at {rate:.1f} Hz", rate_hz=rate)]
@@ -199,7 +215,12 @@ def _coverage(
         if max(reach) > 0:
             found += f"; its stamps and those of the images lie {max(reach) / 1e9:.1f} s apart"
         return [
-            report(topic, found, "publish it at 20 Hz or more, by the same clock as the images, over their whole time", **figures)
+            report(
+                topic,
+                found,
+                "publish it at 20 Hz or more, by the same clock as the images, over their whole time",
+                **figures,
+            )
         ]
     findings = []
     if share < _COVERED_SHARE:
@@ -213,27 +234,38 @@ def _coverage(
             )
         )
     else:
-        findings.append(ok(topic, f"{len(stamps)} messages, {rates}, a pose for {100 * share:.0f} % of the images", **figures))
+        findings.append(
+            ok(
+                topic,
+                f"{len(stamps)} messages, {rates}, a pose for {100 * share:.0f} % of the images",
+                **figures,
+            )
+        )
     lag = _lag_s(track, images, settings.ego_wait)
     if lag is not None and lag > settings.max_extrapolation:
         findings.append(
             report(
                 topic,
-                f"comes {lag * 1e3:.0f} ms (median) behind the images that it belongs to, expected at most max_extrapolation "
-                f"{settings.max_extrapolation * 1e3:.0f} ms: sets would find no pose yet",
+                f"comes {lag * 1e3:.0f} ms (median) behind the images that it belongs to, expected at most"
+                f" max_extrapolation {settings.max_extrapolation * 1e3:.0f} ms: sets would find no pose yet",
                 "reduce its delay, or raise ego_wait (each set then waits longer)",
                 lag_ms=lag * 1e3,
             )
         )
     elif lag is not None and lag > 0.02:
         findings.append(
-            ok(topic, f"comes {lag * 1e3:.0f} ms (median) behind the images; the planner continues it by its twist")
+            ok(
+                topic,
+                f"comes {lag * 1e3:.0f} ms (median) behind the images; the planner continues it by its twist",
+            )
         )
     return findings
 
 
 def _lag_s(track: OdometryTrack, images: Mapping[str, StampTrack], ego_wait_s: float) -> float | None:
-    """Return how much newer an image is than the newest odometry at hand when its set stops waiting, median."""
+    """Return how much newer an image is than the newest odometry at hand when its set stops waiting,
+    median.
+    """
     records, stamps = track.times.records_ns, track.times.stamps_ns
     order = np.argsort(records, kind="stable")
     records, newest = records[order], np.maximum.accumulate(stamps[order])
@@ -266,8 +298,8 @@ def _jumps(topic: str, motion: Motion) -> list[Finding]:
     return [
         warn(
             topic,
-            f"the pose jumps {int(jumped.sum())} times, by {steps[largest]:.1f} m at most ({motion.seconds[largest]:.1f} s into "
-            "it); each jump empties the planner's memory",
+            f"the pose jumps {int(jumped.sum())} times, by {steps[largest]:.1f} m at most"
+            f" ({motion.seconds[largest]:.1f} s into it); each jump empties the planner's memory",
             "use a pose that is continuous (odom frame), or mend the localisation",
             jumps=int(jumped.sum()),
         )

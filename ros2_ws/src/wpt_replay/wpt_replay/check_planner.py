@@ -70,7 +70,9 @@ def judge_planner(needs: PlannerNeeds) -> Finding:
     return ok("planner", f"{needs.name}: {', '.join(parts)}")
 
 
-def judge_command(track: CommandTrack | None, topic: str, needs: PlannerNeeds, settings: PlannerSettings) -> list[Finding]:
+def judge_command(
+    track: CommandTrack | None, topic: str, needs: PlannerNeeds, settings: PlannerSettings
+) -> list[Finding]:
     """Judge the driving commands: known to the planner, and where they come from."""
     known = {int(command) for command in needs.commands}
     findings = []
@@ -87,7 +89,8 @@ def judge_command(track: CommandTrack | None, topic: str, needs: PlannerNeeds, s
         findings.append(
             warn(
                 topic,
-                f"there is no driving command: every plan is made for default_command {default.label}, turns included",
+                f"there is no driving command: every plan is made for default_command {default.label}, turns"
+                " included",
                 "publish wpt_msgs/DrivingCommand there, or set default_command",
             )
         )
@@ -97,23 +100,27 @@ def judge_command(track: CommandTrack | None, topic: str, needs: PlannerNeeds, s
         findings.append(
             warn(
                 topic,
-                f"has commands {sorted(strangers)}, expected values 1 to {max(Command)} of wpt_msgs/DrivingCommand; they "
-                "are ignored",
+                f"has commands {sorted(strangers)}, expected values 1 to {max(Command)} of"
+                " wpt_msgs/DrivingCommand; they are ignored",
                 "fix its publisher",
             )
         )
-    unknown = [Command(value) for value in track.commands if known and value not in known and value not in strangers]
+    unknown = [
+        Command(value) for value in track.commands if known and value not in known and value not in strangers
+    ]
     if unknown:
         findings.append(
             fail(
                 topic,
-                f"asks for {_labels(unknown)}, which {needs.name} does not know, expected {_labels(needs.commands)}; such "
-                "sets are refused",
+                f"asks for {_labels(unknown)}, which {needs.name} does not know, expected"
+                f" {_labels(needs.commands)}; such sets are refused",
                 "map the command in its publisher, or use another policy",
             )
         )
     used = ", ".join(
-        f"{Command(value).label} {count}" for value, count in track.commands.most_common() if value not in strangers
+        f"{Command(value).label} {count}"
+        for value, count in track.commands.most_common()
+        if value not in strangers
     )
     sources = {value: count for value, count in track.sources.items()}
     if used and CommandSource.DERIVED_FROM_FUTURE in sources:

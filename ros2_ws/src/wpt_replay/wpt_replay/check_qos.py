@@ -1,4 +1,6 @@
-"""What publishers offer against what the planner subscribes with, for players of bags and for live publishers."""
+"""What publishers offer against what the planner subscribes with, for players of bags and for live
+publishers.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ REPEATED_S = 10.0  # /tf_static that comes at least so often reaches a volatile 
 
 
 class OfferedQos(NamedTuple):
-    """reliability: reliable, best_effort; durability: volatile, transient_local. publisher: node name, empty in bags."""
+    """reliability: reliable, best_effort; durability: volatile, transient_local. publisher: node name,
+    empty in bags.
+    """
 
     reliability: str
     durability: str
@@ -43,7 +47,9 @@ class Offer:
 
 
 def offered_by_bag(profiles: Iterable[Qos]) -> tuple[OfferedQos, ...]:
-    """Return the recorded profiles in words; policies that a bag leaves open are the defaults: reliable, volatile."""
+    """Return the recorded profiles in words; policies that a bag leaves open are the defaults: reliable,
+    volatile.
+    """
     return tuple(
         OfferedQos(
             "best_effort" if profile.reliability is QosReliability.BEST_EFFORT else "reliable",
@@ -62,7 +68,9 @@ def replayed_by_rosbag2(offered: tuple[OfferedQos, ...]) -> OfferedQos:
     return offered[0] if len(kinds) == 1 else OfferedQos("reliable", "volatile")
 
 
-def judge_subscriptions(offers: Iterable[Offer], overrides: Mapping[str, str], *, live: bool) -> list[Finding]:
+def judge_subscriptions(
+    offers: Iterable[Offer], overrides: Mapping[str, str], *, live: bool
+) -> list[Finding]:
     """Compare input topics (not /tf_static) with the planner's subscriptions.
 
     Those are best effort and volatile, so only an override by the user's parameters can be incompatible.
@@ -94,16 +102,19 @@ def judge_static_transforms(
 ) -> list[Finding]:
     """Judge how /tf_static reaches the planner.
 
-    first_s: seconds from the first image to the first /tf_static message, None without one. interval_s: mean interval
-    of its messages, None below two. The planner has two subscriptions, both reliable: a latched one, which a volatile
-    publisher never matches, and a volatile one, which gets what is sent while it listens.
+    first_s: seconds from the first image to the first /tf_static message, None without one. interval_s: mean
+    interval of its messages, None below two. The planner has two subscriptions, both reliable: a latched one,
+    which a volatile publisher never matches, and a volatile one, which gets what is sent while it listens.
     """
     if offer is None or offer.is_empty or (first_s is None and not live):
         return []  # the frames are judged elsewhere, with a remedy for each camera
     profiles = offer.qos if live else (replayed_by_rosbag2(offer.qos),)
     best_effort = [profile for profile in profiles if profile.reliability == "best_effort"]
     if best_effort:
-        who = ", ".join(profile.publisher for profile in best_effort if profile.publisher) or "the recorded publisher"
+        who = (
+            ", ".join(profile.publisher for profile in best_effort if profile.publisher)
+            or "the recorded publisher"
+        )
         return [
             fail(
                 "/tf_static",
@@ -121,7 +132,8 @@ def judge_static_transforms(
             warn(
                 "/tf_static",
                 f"first comes {first_s:.1f} s after the first image, and until then no set is planned on",
-                "start the recording after the vehicle's own nodes, or play with `wpt-replay play`, which sends it ahead",
+                "start the recording after the vehicle's own nodes, or play with `wpt-replay play`, which"
+                " sends it ahead",
             )
         )
     return findings
@@ -131,15 +143,20 @@ def _volatile(
     profiles: tuple[OfferedQos, ...], interval_s: float | None, first_s: float | None, live: bool
 ) -> Finding:
     who = ", ".join(p.publisher for p in profiles if not p.latched and p.publisher)
-    is_mixed = any(profile.latched for profile in profiles)  # then the interval is not that of the volatile one
+    is_mixed = any(
+        profile.latched for profile in profiles
+    )  # then the interval is not that of the volatile one
     if not is_mixed and interval_s is not None and interval_s <= REPEATED_S:
-        return ok("/tf_static", f"is volatile and repeated every {interval_s:.1f} s: plans begin after the next one")
+        return ok(
+            "/tf_static", f"is volatile and repeated every {interval_s:.1f} s: plans begin after the next one"
+        )
     if live and first_s is None:
         return fail(
             "/tf_static",
-            f"is offered volatile by {who} and was not sent while we listened: a planner that starts now never gets it",
-            "publish it with durability transient_local (tf2's StaticTransformBroadcaster does), or start the planner "
-            "before that node",
+            f"is offered volatile by {who} and was not sent while we listened: a planner that starts now"
+            " never gets it",
+            "publish it with durability transient_local (tf2's StaticTransformBroadcaster does), or start the"
+            " planner before that node",
         )
     if live:
         return warn(
@@ -149,18 +166,18 @@ def _volatile(
         )
     return warn(
         "/tf_static",
-        "was recorded volatile: the planner's latched subscription never matches it, its volatile one gets it only if it "
-        "listens already, and `ros2 bag play` sends it once at the start, mostly before it has found its subscribers "
-        "(ros2/rosbag2#1049)",
-        f"play with `wpt-replay play`, which waits for the planner first, or {_overrides_remedy()}, or record it again "
-        "transient_local",
+        "was recorded volatile: the planner's latched subscription never matches it, its volatile one gets it"
+        " only if it listens already, and `ros2 bag play` sends it once at the start, mostly before it has"
+        " found its subscribers (ros2/rosbag2#1049)",
+        f"play with `wpt-replay play`, which waits for the planner first, or {_overrides_remedy()}, or record"
+        " it again transient_local",
     )
 
 
 def _overrides_remedy() -> str:
     return (
-        "`ros2 bag play --qos-profile-overrides-path FILE` with `/tf_static: {history: keep_last, depth: 100, "
-        "reliability: reliable, durability: transient_local}` in FILE"
+        "`ros2 bag play --qos-profile-overrides-path FILE` with `/tf_static: {history: keep_last, depth: 100,"
+        " reliability: reliable, durability: transient_local}` in FILE"
     )
 
 

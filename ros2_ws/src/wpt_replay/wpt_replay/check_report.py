@@ -12,7 +12,9 @@ WIDEST_SUBJECT = 32
 
 
 class Status(Enum):
-    """FAIL: there would be no plan, or a plan from wrong numbers. WARN: plans come, and something is to be known."""
+    """FAIL: there would be no plan, or a plan from wrong numbers. WARN: plans come, and something is to be
+    known.
+    """
 
     OK = "ok"
     WARN = "warn"
@@ -21,7 +23,9 @@ class Status(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One line. found: what is there, with figures, and what was expected. remedy: what to do, empty when all is well."""
+    """One line. found: what is there, with figures, and what was expected. remedy: what to do, empty when
+    all is well.
+    """
 
     status: Status
     subject: str
@@ -48,7 +52,9 @@ def fail(subject: str, found: str, remedy: str, **figures: Any) -> Finding:
 
 
 def per_camera(cameras: Sequence[str], findings: Mapping[str, Finding]) -> list[Finding]:
-    """Join the findings of cameras that say the same. cameras: all of the rig, in its order; findings: by camera."""
+    """Join the findings of cameras that say the same. cameras: all of the rig, in its order; findings: by
+    camera.
+    """
     groups: dict[tuple[Status, str, str], list[str]] = {}
     for camera in cameras:
         if camera in findings:

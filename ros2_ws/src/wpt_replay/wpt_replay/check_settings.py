@@ -1,6 +1,7 @@
 """What the planner node would do by its own files: parameters, topic presets. Read, never imported.
 
-The files are those of wpt_planner's installed share folder, so that the check judges by the values that the node has.
+The files are those of wpt_planner's installed share folder, so that the check judges by the values that the
+node has.
 """
 
 from __future__ import annotations
@@ -55,14 +56,16 @@ def planner_file(*parts: str) -> Path:
     path = folder.joinpath(*parts) if folder is not None else None
     if path is None or not path.is_file():
         raise SettingsError(
-            f"share/{PLANNER_PACKAGE}/{'/'.join(parts)} is not installed, but the check judges by the planner's own "
-            "files: run `make env`, or build wpt_planner with colcon and source its setup file"
+            f"share/{PLANNER_PACKAGE}/{'/'.join(parts)} is not installed, but the check judges by the"
+            " planner's own files: run `make env`, or build wpt_planner with colcon and source its setup"
+            " file"
         )
     return path
 
 
 def load_settings(params_file: Path | None = None) -> PlannerSettings:
-    """Return the node's values: declared defaults, then a parameter file (default: wpt_planner's planner.yaml).
+    """Return the node's values: declared defaults, then a parameter file (default: wpt_planner's
+    planner.yaml).
 
     Raises SettingsError for a file that cannot be read.
     """
@@ -80,7 +83,9 @@ def load_settings(params_file: Path | None = None) -> PlannerSettings:
 
 
 def load_presets() -> dict[str, dict[str, str]]:
-    """Return the topic presets by name: our relative name -> theirs. Ours, which renames nothing, comes first."""
+    """Return the topic presets by name: our relative name -> theirs. Ours, which renames nothing, comes
+    first.
+    """
     return {OWN_NAMES: {}, **_read_yaml(planner_file("config", "topic_presets.yaml"))}
 
 
@@ -88,7 +93,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except OSError as error:
-        raise SettingsError(f"{path} cannot be read ({error.strerror}): name a parameter file that exists") from error
+        raise SettingsError(
+            f"{path} cannot be read ({error.strerror}): name a parameter file that exists"
+        ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise SettingsError(f"{path} is no YAML file ({reason}): mend it") from error

@@ -23,7 +23,9 @@ _RATE_TOLERANCE = 0.2
 
 @dataclass(frozen=True, kw_only=True)
 class Cycles:
-    """Camera cycles of a recording. complete: within the skew bound; widest_ns: the widest of the others, 0 if none."""
+    """Camera cycles of a recording. complete: within the skew bound; widest_ns: the widest of the others,
+    0 if none.
+    """
 
     complete: int
     total: int
@@ -33,7 +35,9 @@ class Cycles:
 def judge_timing(
     tracks: Mapping[str, StampTrack], rig: tuple[str, ...], settings: PlannerSettings, *, missing: bool
 ) -> list[Finding]:
-    """Judge rates, loss and the skew bound of the cameras that have stamps. missing: whether some of the rig have none."""
+    """Judge rates, loss and the skew bound of the cameras that have stamps. missing: whether some of the
+    rig have none.
+    """
     stamps = {camera: track.sorted_ns for camera, track in tracks.items()}
     if not stamps:
         return []
@@ -69,8 +73,8 @@ def _rates(stamps: Mapping[str, np.ndarray], period_ns: int) -> dict[str, Findin
         if not is_multiple:
             findings[camera] = warn(
                 camera,
-                f"runs at {1e9 / own_ns:.1f} Hz and the rig at {1e9 / period_ns:.1f} Hz, so that most sets lack an image "
-                "or leave one out",
+                f"runs at {1e9 / own_ns:.1f} Hz and the rig at {1e9 / period_ns:.1f} Hz, so that most sets"
+                " lack an image or leave one out",
                 "run all cameras at one rate",
             )
             continue
@@ -79,10 +83,10 @@ def _rates(stamps: Mapping[str, np.ndarray], period_ns: int) -> dict[str, Findin
         if percent >= LOSS_PERCENT:
             findings[camera] = warn(
                 camera,
-                f"{percent:.1f} % of its images are missing ({lost} of {lost + len(values)} by the gaps of its stamps, the "
-                f"longest {gaps.max() / 1e6:.0f} ms)",
-                "look for what loses them: the camera's link, the recorder's disk or cache, the DDS transport (this suite's "
-                "profile: docs/bringing-a-car.md)",
+                f"{percent:.1f} % of its images are missing ({lost} of {lost + len(values)} by the gaps of"
+                f" its stamps, the longest {gaps.max() / 1e6:.0f} ms)",
+                "look for what loses them: the camera's link, the recorder's disk or cache, the DDS transport"
+                " (this suite's profile: docs/bringing-a-car.md)",
                 lost=lost,
                 received=len(values),
             )
@@ -100,21 +104,24 @@ def _skew_bound(stagger: Stagger, settings: PlannerSettings) -> list[Finding]:
         "offset_ms": {camera: offset / 1e6 for camera, offset in stagger.offset_ns.items()},
     }
     limits = (
-        f"the cameras fire over {_ms(low)} (spread) of a period of {_ms(stagger.period_ns)}, and a set that spans "
-        f"{_ms(high)} (period minus largest gap) can mix two cycles"
+        f"the cameras fire over {_ms(low)} (spread) of a period of {_ms(stagger.period_ns)}, and a set that"
+        f" spans {_ms(high)} (period minus largest gap) can mix two cycles"
     )
     if low >= high:
         return [
             fail(
                 "max_skew",
                 f"no skew bound tells one cycle from the next: {limits}",
-                "trigger the cameras closer together, all within less than half of the period, or thin the recording to "
-                "every second cycle so that the period doubles and the spread stays",
+                "trigger the cameras closer together, all within less than half of the period, or thin the"
+                " recording to every second cycle so that the period doubles and the spread stays",
                 **figures,
             )
         ]
     middle = (low + high) // 2
-    advice = f"set max_skew to {round(middle / 1e9, 3) if low < round(middle / 1e9, 3) * 1e9 < high else middle / 1e9:g}"
+    advice = (
+        "set max_skew to"
+        f" {round(middle / 1e9, 3) if low < round(middle / 1e9, 3) * 1e9 < high else middle / 1e9:g}"
+    )
     if bound <= low:
         found = f"{_ms(bound)} is too small, no set can be complete: {limits}"
         return [fail("max_skew", found, advice, **figures)]
@@ -129,17 +136,21 @@ def _completeness(cycles: Cycles, stagger: Stagger, settings: PlannerSettings, m
     assert stagger.period_ns is not None
     rate = 1e9 / stagger.period_ns
     among = " of the cameras that are there" if missing else ""
-    found = f"{cycles.complete} of {cycles.total} cycles{among} are complete within max_skew, at {rate:.1f} Hz"
+    found = (
+        f"{cycles.complete} of {cycles.total} cycles{among} are complete within max_skew, at {rate:.1f} Hz"
+    )
     figures = {"complete": cycles.complete, "cycles": cycles.total, "rate_hz": rate}
     if cycles.complete == 0:
         return fail(
             "camera sets",
-            f"none of {cycles.total} cycles{among} is complete within max_skew {settings.max_skew * 1e3:g} ms, so no set would "
-            f"be planned on (the narrowest miss spans {_ms(cycles.widest_ns)})",
+            f"none of {cycles.total} cycles{among} is complete within max_skew {settings.max_skew * 1e3:g}"
+            f" ms, so no set would be planned on (the narrowest miss spans {_ms(cycles.widest_ns)})",
             "see the lines about max_skew, loss and clocks; cameras of one rig need one clock",
             **figures,
         )
-    if cycles.complete < _COMPLETE_SHARE * (cycles.total - 2):  # the first and the last may be cut by the recording
+    if cycles.complete < _COMPLETE_SHARE * (
+        cycles.total - 2
+    ):  # the first and the last may be cut by the recording
         return warn(
             "camera sets",
             found,
@@ -184,7 +195,8 @@ def judge_clock(
 ) -> list[Finding]:
     """Compare stamps with the time at which images were recorded, or arrived.
 
-    In a bag that is what a player makes ROS time of; live it is ROS time itself (/clock where simulated is true).
+    In a bag that is what a player makes ROS time of; live it is ROS time itself (/clock where simulated is
+    true).
     """
     delays = {
         camera: np.median(track.records_ns - track.stamps_ns) / 1e9
@@ -209,9 +221,10 @@ def judge_clock(
         {
             camera: warn(
                 camera,
-                f"its stamps lie {abs(delay - typical) * 1e3:.0f} ms {'behind' if delay > typical else 'ahead of'} those of "
-                f"the other cameras, measured by the time of {'arrival' if live else 'recording'}: sets would join pictures of "
-                "different moments",
+                f"its stamps lie {abs(delay - typical) * 1e3:.0f} ms"
+                f" {'behind' if delay > typical else 'ahead of'} those of the other cameras, measured by the"
+                f" time of {'arrival' if live else 'recording'}: sets would join pictures of different"
+                " moments",
                 "synchronise the cameras' clocks (PTP), or look for a delay in its driver",
             )
             for camera, delay in delays.items()
@@ -222,14 +235,17 @@ def judge_clock(
         findings.append(
             warn(
                 "/clock",
-                f"is recorded in the bag ({clock.count} messages): `ros2 bag play --clock` would publish a second one",
+                f"is recorded in the bag ({clock.count} messages): `ros2 bag play --clock` would publish a"
+                " second one",
                 "play with `wpt-replay play`, which leaves it out, or with `ros2 bag play` without --clock",
             )
         )
     return findings
 
 
-def _clock(typical_s: float, clock: StampTrack, settings: PlannerSettings, live: bool, simulated: bool) -> Finding:
+def _clock(
+    typical_s: float, clock: StampTrack, settings: PlannerSettings, live: bool, simulated: bool
+) -> Finding:
     when = "arrival" if live else "recording"
     side = "before" if typical_s >= 0 else "after"
     figures = {"delay_ms": typical_s * 1e3}
@@ -238,7 +254,10 @@ def _clock(typical_s: float, clock: StampTrack, settings: PlannerSettings, live:
         if live:
             text += "; ROS time is /clock: start the planner with use_sim_time:=true" if simulated else ""
         else:
-            text += "; players make ROS time of the record times: use_sim_time:=true, and --clock for `ros2 bag play`"
+            text += (
+                "; players make ROS time of the record times: use_sim_time:=true, and --clock for `ros2 bag"
+                " play`"
+            )
         return ok("clock", text, **figures)
     gap = _span(abs(typical_s))
     if not live and clock.count:
@@ -247,47 +266,49 @@ def _clock(typical_s: float, clock: StampTrack, settings: PlannerSettings, live:
             return warn(
                 "clock",
                 f"stamps are of the recorded /clock, {gap} {side} the record times",
-                "play with `ros2 bag play` WITHOUT --clock, so that the recorded /clock is ROS time (`wpt-replay play` and "
-                "--clock make it of the record times, and every set would be refused)",
+                "play with `ros2 bag play` WITHOUT --clock, so that the recorded /clock is ROS time"
+                " (`wpt-replay play` and --clock make it of the record times, and every set would be"
+                " refused)",
                 **figures,
             )
     if abs(typical_s) > ANOTHER_CLOCK_S:
         if live:
             return fail(
                 "clock",
-                f"image stamps are {gap} {'behind' if typical_s > 0 else 'ahead of'} ROS time, expected the same clock",
-                "for a recording play with --clock and set use_sim_time:=true; else synchronise the clocks of cameras and "
-                "computer",
+                f"image stamps are {gap} {'behind' if typical_s > 0 else 'ahead of'} ROS time, expected the"
+                " same clock",
+                "for a recording play with --clock and set use_sim_time:=true; else synchronise the clocks of"
+                " cameras and computer",
                 **figures,
             )
         return fail(
             "clock",
-            f"image stamps are {gap} {side} their record times, expected the same clock: a player's ROS time is the record "
-            "time, so every set would be refused as of another clock",
-            "let the driver stamp images with ROS time (not with the camera's own counter) and record again, or write the "
-            "stamps as record times",
+            f"image stamps are {gap} {side} their record times, expected the same clock: a player's ROS time"
+            " is the record time, so every set would be refused as of another clock",
+            "let the driver stamp images with ROS time (not with the camera's own counter) and record again,"
+            " or write the stamps as record times",
             **figures,
         )
     limit = f"max_age {settings.max_age:g} s" if typical_s > 0 else f"stamp_lead {settings.stamp_lead:g} s"
     parameter = "max_age" if typical_s > 0 else "stamp_lead"
     return fail(
         "clock",
-        f"images are stamped {gap} {side} their {when} (median), expected at most {limit}: every set would be refused",
+        f"images are stamped {gap} {side} their {when} (median), expected at most {limit}: every set would be"
+        " refused",
         f"mend the delay or the clocks (a plan on old images is an old plan), or raise {parameter}",
         **figures,
     )
 
 
-def judge_arrival(
-    tracks: Mapping[str, StampTrack], settings: PlannerSettings
-) -> list[Finding]:
+def judge_arrival(tracks: Mapping[str, StampTrack], settings: PlannerSettings) -> list[Finding]:
     """Compare how long one cycle takes to arrive with the time that a set waits for its images."""
     stamps = {camera: track.sorted_ns for camera, track in tracks.items()}
     if len(stamps) < 2 or any(len(values) < 2 for values in stamps.values()):
         return []
     stagger = measure_stagger({camera: values.tolist() for camera, values in stamps.items()})
     arrivals = [
-        stagger.offset_ns[camera] + float(np.median(track.records_ns - track.stamps_ns)) for camera, track in tracks.items()
+        stagger.offset_ns[camera] + float(np.median(track.records_ns - track.stamps_ns))
+        for camera, track in tracks.items()
     ]
     spread_s = (max(arrivals) - min(arrivals)) / 1e9
     if spread_s <= settings.set_timeout:
@@ -295,8 +316,8 @@ def judge_arrival(
     return [
         fail(
             "set_timeout",
-            f"the images of one cycle arrive over {spread_s * 1e3:.0f} ms and a set waits {settings.set_timeout * 1e3:.0f} ms "
-            "from its first image, so every set would be incomplete",
+            f"the images of one cycle arrive over {spread_s * 1e3:.0f} ms and a set waits"
+            f" {settings.set_timeout * 1e3:.0f} ms from its first image, so every set would be incomplete",
             f"set set_timeout to more than {spread_s:.3f}, or mend the delay of the last camera",
         )
     ]

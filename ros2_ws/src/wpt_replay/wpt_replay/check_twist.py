@@ -1,4 +1,6 @@
-"""Is the twist of odometry the derivative of its poses? Finds wrong units, wrong axes, zeros, and wrong headings."""
+"""Is the twist of odometry the derivative of its poses? Finds wrong units, wrong axes, zeros, and wrong
+headings.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,8 @@ _MOST_PAIRS = 20_000
 # Below this speed nothing is told, neither scale nor direction.
 _MOVING_MPS = 1.0
 _FEWEST_PAIRS = 3
-# Twist and poses agree when they differ by less than this share of the speed, plus this speed for their noise.
+# Twist and poses agree when they differ by less than this share of the speed, plus this speed for their
+# noise.
 _AGREES = 0.15
 _NOISE_MPS = 0.2
 _ZERO_SHARE = 0.02
@@ -44,7 +47,11 @@ def judge_twist(
     first, last = _pairs(seconds)
     if len(first) < _FEWEST_PAIRS:
         return [
-            warn(topic, "is too short or too sparse to compare its twist with its poses", "check a longer recording")
+            warn(
+                topic,
+                "is too short or too sparse to compare its twist with its poses",
+                "check a longer recording",
+            )
         ]
     span = (seconds[last] - seconds[first])[:, None]
     in_odom = (position[last] - position[first]) / span
@@ -59,18 +66,25 @@ def judge_twist(
             return [
                 fail(
                     topic,
-                    f"the twist says {stated:.1f} m/s and the poses do not move (at most {speed.max():.2f} m/s)",
+                    f"the twist says {stated:.1f} m/s and the poses do not move (at most {speed.max():.2f}"
+                    " m/s)",
                     "fill the pose: the planner moves its memory by it",
                 )
             ]
-        return [ok(topic, f"the vehicle stands (at most {speed.max():.2f} m/s), so that its twist cannot be checked")]
+        return [
+            ok(
+                topic,
+                f"the vehicle stands (at most {speed.max():.2f} m/s), so that its twist cannot be checked",
+            )
+        ]
     findings = _linear(topic, twist[moving], in_child[moving], in_odom[moving], odom_frame, child_frame)
     if not findings:
         difference = float(np.median(np.linalg.norm(twist[moving] - in_child[moving], axis=1)))
         findings = [
             ok(
                 topic,
-                f"twist agrees with the poses: {float(np.median(speed[moving])):.1f} m/s, {difference:.2f} m/s apart (median)",
+                f"twist agrees with the poses: {float(np.median(speed[moving])):.1f} m/s, {difference:.2f}"
+                " m/s apart (median)",
                 speed_mps=float(np.median(speed[moving])),
             )
         ]
@@ -98,7 +112,12 @@ def _mean(values: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray
 
 
 def _linear(
-    topic: str, twist: np.ndarray, in_child: np.ndarray, in_odom: np.ndarray, odom_frame: str, child_frame: str
+    topic: str,
+    twist: np.ndarray,
+    in_child: np.ndarray,
+    in_odom: np.ndarray,
+    odom_frame: str,
+    child_frame: str,
 ) -> list[Finding]:
     """Compare velocities (M, 3); empty where they agree."""
     speed = float(np.median(np.linalg.norm(in_child, axis=1)))
@@ -108,9 +127,10 @@ def _linear(
         return [
             fail(
                 topic,
-                f"the twist is zero while the poses move at {speed:.1f} m/s (median): the planner would plan for a standing "
-                "ego",
-                f"fill twist with the velocity in {child_frame}, m/s and rad/s (wheel speed, or the difference of poses)",
+                f"the twist is zero while the poses move at {speed:.1f} m/s (median): the planner would plan"
+                " for a standing ego",
+                f"fill twist with the velocity in {child_frame}, m/s and rad/s (wheel speed, or the"
+                " difference of poses)",
                 speed_mps=speed,
             )
         ]
@@ -179,9 +199,10 @@ def _heading(topic: str, in_base: np.ndarray) -> list[Finding]:
     return [
         fail(
             topic,
-            f"the pose's heading is {slip:.0f} degrees (median) off the direction of motion, expected x forward, y left, z up "
-            "(REP-103)",
-            "turn the orientation in its publisher; 90 degrees mean a heading counted from north, or a NED frame",
+            f"the pose's heading is {slip:.0f} degrees (median) off the direction of motion, expected x"
+            " forward, y left, z up (REP-103)",
+            "turn the orientation in its publisher; 90 degrees mean a heading counted from north, or a NED"
+            " frame",
         )
     ]
 
@@ -210,7 +231,21 @@ def _turning(topic: str, stated: np.ndarray, turned: np.ndarray) -> list[Finding
             )
         ]
     if misses(np.degrees(1.0)) <= _TURN_AGREES:
-        return [fail(topic, f"the yaw rate is in degrees/s, expected rad/s: {both}", "convert it in its publisher")]
+        return [
+            fail(
+                topic, f"the yaw rate is in degrees/s, expected rad/s: {both}", "convert it in its publisher"
+            )
+        ]
     if misses(-1.0) <= _TURN_AGREES:
-        return [fail(topic, f"the yaw rate has the wrong sign: {both}, the other way", "positive is to the left (REP-103)")]
-    return [warn(topic, f"the yaw rate disagrees with the poses: {both}", "fill it in rad/s, positive to the left")]
+        return [
+            fail(
+                topic,
+                f"the yaw rate has the wrong sign: {both}, the other way",
+                "positive is to the left (REP-103)",
+            )
+        ]
+    return [
+        warn(
+            topic, f"the yaw rate disagrees with the poses: {both}", "fill it in rad/s, positive to the left"
+        )
+    ]

@@ -34,7 +34,8 @@ TOLERANCE_M = 1e-4
 class Comparison:
     """compared: plans held against each other; max_abs_m: largest difference of any coordinate of any point.
 
-    refused_alike: sets on which both sides gave no plan. only_node, only_offline: set ids where one side alone did.
+    refused_alike: sets on which both sides gave no plan. only_node, only_offline: set ids where one side alone did
+    (a plan that the node reports and that was not received counts as offline's alone).
     resets: memory resets that were repeated. extrapolated: sets for which the node's own ego pose had to be used.
     flags_differ: set ids whose flags differ (apart from flags that only the node can know).
     """
@@ -81,7 +82,9 @@ def _reported_set(report: SetReport, memory_reset: bool) -> ReportedSet:
             extrapolated=report.ego_source == SetReport.EGO_EXTRAPOLATED,
         )
         poses = {
-            c: _matrix(p) for c, p in zip(report.cameras, report.camera_ego_poses, strict=True) if c in used
+            c: _matrix(p)
+            for c, p in zip(report.cameras, report.camera_ego_poses, strict=True)
+            if c in used and _is_pose(p)
         }
     return ReportedSet(
         set_id=report.set_id,
@@ -113,6 +116,7 @@ def compare(
     offline: dict[int, Plan] = {}
     only_node, only_offline, flags_differ = [], [], []
     largest, compared, refused_alike, extrapolated = 0.0, 0, 0, 0
+    announced = {report.set_id for report in reports if report.outcome == SetReport.PLANNED}
     planner.reset()
     for one, frame in frames.frames(sets):
         if one.memory_reset:
@@ -128,6 +132,11 @@ def compare(
                 only_node.append(one.set_id)
             continue
         offline[one.set_id] = plan
+        if published is None and one.set_id in announced:
+            only_offline.append(
+                one.set_id
+            )  # published by the node's own account, and not received: not compared
+            continue
         if published is None:
             # The node refuses implausible plans after planning: not a difference of the plans themselves.
             refused_alike += 1
@@ -139,7 +148,8 @@ def compare(
             only_offline.append(one.set_id)
             continue
         compared += 1
-        largest = max(largest, float(np.abs(node_positions - plan.positions).max()))
+        difference = float(np.abs(node_positions - plan.positions).max())
+        largest = max(largest, difference if np.isfinite(difference) else np.inf)  # max(0, NaN) is 0
         if (published.flags & int(_PLANNER_FLAGS)) != int(plan.flags & _PLANNER_FLAGS):
             flags_differ.append(one.set_id)
     return (
@@ -194,6 +204,12 @@ def _cameras_of(reports: Sequence[SetReport]) -> tuple[str, ...]:
 
 def _ns(stamp: object) -> int:
     return stamp.sec * 1_000_000_000 + stamp.nanosec
+
+
+def _is_pose(pose: object) -> bool:
+    """Whether a SetReport's camera had ego motion at its stamp: a quaternion of zeros says that it had none."""
+    q = pose.orientation
+    return any((q.w, q.x, q.y, q.z))
 
 
 def _matrix(pose: object) -> np.ndarray:

@@ -284,4 +284,3 @@ def _fingerprint(package: Path) -> str:
     for source in sorted(package.rglob("*.py")):
         digest.update(source.read_bytes())
     return digest.hexdigest()
-

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
+import threading
+import time
 from pathlib import Path
 
 import rclpy
-from rclpy.executors import ExternalShutdownException
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
 
 from wpt_replay.errors import ReplayError
 from wpt_replay.node_evaluation import NodeEvaluation
@@ -19,6 +23,8 @@ from wpt_scenes.scene import load_scene
 from wpt_scenes.tables import NuScenesTables
 
 NODE_NAME = "evaluation"
+# Plans of the last sets may be on their way when the interrupt comes, or wait to be taken.
+DRAIN_S = 0.3
 
 
 class EvaluationNode(Node):
@@ -51,20 +57,28 @@ class EvaluationNode(Node):
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run until SIGINT, then judge; 0 when a report was made, 1 when there was nothing to judge."""
-    rclpy.init(args=args)
+    """Run until SIGINT or SIGTERM, then judge; 0 when a report was made, 1 when there was nothing to judge."""
+    # Our own handlers: a second signal, as launch and `timeout` send it, must not end the judging.
+    interrupted = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: interrupted.set())
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     node = EvaluationNode()
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
     try:
-        rclpy.spin(node)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    try:
+        while not interrupted.is_set():
+            executor.spin_once(timeout_sec=0.1)
+        deadline = time.monotonic() + DRAIN_S
+        while time.monotonic() < deadline:
+            executor.spin_once(timeout_sec=0.05)
         node.finish()
         return 0
     except (ReplayError, DatasetError) as error:
         print(f"evaluation: {error}", file=sys.stderr)
         return 1
     finally:
+        executor.shutdown()
         node.destroy_node()
         rclpy.try_shutdown()
 

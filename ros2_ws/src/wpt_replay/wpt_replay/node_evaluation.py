@@ -19,16 +19,16 @@ from tf2_msgs.msg import TFMessage
 from wpt_msgs.msg import Keyframe as KeyframeMsg
 from wpt_msgs.msg import Object3DArray, SetReport, Trajectory
 from wpt_policy import se3
-from wpt_policy.baselines import ConstantVelocityPlanner
+from wpt_policy.baselines import ConstantVelocityPlanner, StopPlanner
 from wpt_policy.frame import Command, Frame
-from wpt_policy.planner import PlannerError
+from wpt_policy.planner import Planner, PlannerError
 from wpt_replay import bag_topics
 from wpt_replay.errors import ReplayError
 from wpt_scenes.drivable_area import DrivableArea
 from wpt_scenes.ego import ego_state_at
 from wpt_scenes.metrics import Jitter, Predictions, WaypointKind, evaluate_predictions, samples_of_scene
 from wpt_scenes.scene_types import Box3D, Keyframe, Scene
-from wpt_scenes.truth import NUM_STEPS, WaypointFrame, plan_in_keyframe
+from wpt_scenes.truth import NUM_STEPS, STEP_NS, WaypointFrame, plan_in_keyframe
 
 LIDAR_FRAME = "lidar_top"
 # A keyframe's own set is the one whose newest image lies nearest to the keyframe stamp. In nuScenes that is within
@@ -104,8 +104,11 @@ class NodeEvaluation:
         references = [self._set_of(keyframe.stamp_ns) or keyframe.stamp_ns for keyframe in scene.keyframes]
         samples = samples_of_scene(scene, drivable, references)
         rows = [self._predictions(scene, kind)]
-        if rows[0].planner != ConstantVelocityPlanner.name:
-            rows.append(_constant_velocity(scene, references, kind))
+        rows += [
+            _baseline(planner, scene, references, kind)
+            for planner in (ConstantVelocityPlanner(), StopPlanner())
+            if planner.name != rows[0].planner
+        ]
         return evaluate_predictions(samples, rows, jitter=jitter)
 
     def scene(self) -> Scene:
@@ -195,9 +198,9 @@ class NodeEvaluation:
         )  # fmt: skip
 
 
-def _constant_velocity(scene: Scene, references: Sequence[int], kind: WaypointKind) -> Predictions:
-    """The baseline that every evaluation has as a row, from the recorded poses; the node is not asked."""
-    planner, positions, refused = ConstantVelocityPlanner(), {}, {}
+def _baseline(planner: Planner, scene: Scene, references: Sequence[int], kind: WaypointKind) -> Predictions:
+    """A row that every evaluation has, planned on the recorded poses; the node is not asked."""
+    positions, refused = {}, {}
     for keyframe, reference in zip(scene.keyframes, references, strict=True):
         ego = ego_state_at(scene.poses, reference)
         frame = Frame(reference_stamp_ns=reference, views={}, ego=ego, command=Command.UNKNOWN)
@@ -216,10 +219,14 @@ def _constant_velocity(scene: Scene, references: Sequence[int], kind: WaypointKi
 
 def _waypoints(trajectory: Trajectory) -> np.ndarray:
     points = trajectory.points[1:]
-    if len(points) != NUM_STEPS:
+    times_ns = [_ns(point.time_from_start) for point in points]
+    expected_ns = [step * STEP_NS for step in range(1, NUM_STEPS + 1)]
+    if len(points) != NUM_STEPS or any(
+        abs(time - expected) > NUM_STEPS for time, expected in zip(times_ns, expected_ns, strict=True)
+    ):
         raise ReplayError(
-            f"{trajectory.planner} plans {len(points)} steps, expected {NUM_STEPS} of 0.5 s: the metrics are defined "
-            "for these alone"
+            f"{trajectory.planner} plans {len(points)} points at {', '.join(f'{ns / 1e9:g}' for ns in times_ns)} s, "
+            f"expected {NUM_STEPS} steps of {STEP_NS / 1e9:g} s: the metrics are defined for these alone"
         )
     return np.array([[point.pose.position.x, point.pose.position.y] for point in points], dtype=np.float64)
 
@@ -244,5 +251,5 @@ def _matrix(pose: Pose) -> np.ndarray:
 
 
 def _ns(stamp: object) -> int:
+    """Nanoseconds of a time or duration message."""
     return stamp.sec * 1_000_000_000 + stamp.nanosec
-
