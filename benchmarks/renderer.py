@@ -1,8 +1,7 @@
 """Times six-camera sets and prints JSON: `python benchmarks/renderer.py [--batches 9] [--network NAME]`.
 
-One thread. A set is six images with instance masks of a town with 30 road users; the ego moves 0.5 m between sets, so that
-ground tiles are painted as on a drive. Minimum and median are over batches.
-"""
+One thread. A set is six images with instance masks of a town with 30 road users; the ego moves 0.5 m between
+sets, so that ground tiles are painted as on a drive. Minimum and median are over batches."""
 
 from __future__ import annotations
 
@@ -87,13 +86,19 @@ def main(arguments: list[str] | None = None) -> int:
     length = length_of_line(lane.centre_line)
 
     def state_at(index: int):
-        return replace(start_state, ego=ego_on_lane(lane, 30.0 + (0.5 * index) % max(length - 40.0, 1.0)), time_s=0.1 * index)
+        return replace(
+            start_state,
+            ego=ego_on_lane(lane, 30.0 + (0.5 * index) % max(length - 40.0, 1.0)),
+            time_s=0.1 * index,
+        )
 
     rows = []
     for width, height in SIZES:
         for light, noise in (("day", 0.0), ("rain", 3.0)):
             begin = time.perf_counter()
-            renderer = Renderer(road_map, rig_of(width, height), Appearance(options.seed, light=light, noise=noise))
+            renderer = Renderer(
+                road_map, rig_of(width, height), Appearance(options.seed, light=light, noise=noise)
+            )
             renderer.render(state_at(0))
             first = (time.perf_counter() - begin) * 1000.0
             calls = max(2, options.sets // (4 if width > 704 else 1))

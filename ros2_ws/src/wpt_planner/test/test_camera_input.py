@@ -10,7 +10,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from tf2_msgs.msg import TFMessage
 from wpt_planner import conversions
 from wpt_planner.camera_input import CameraInput, CameraProblem, EventKind, ProblemKind
-from wpt_planner.camera_model import CameraInfoValues
+from wpt_policy.camera_model import CameraInfoValues
 from wpt_planner.decode_pool import DecodePool
 from wpt_planner.image_conversion import ZeroCopyConverter
 from wpt_planner.static_transforms import StaticTransforms

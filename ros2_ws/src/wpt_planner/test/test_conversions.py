@@ -12,7 +12,7 @@ from rclpy.duration import Duration as RclpyDuration
 from tf2_msgs.msg import TFMessage
 from wpt_msgs.msg import DrivingCommand, SetReport, Trajectory
 from wpt_planner import conversions
-from wpt_planner.camera_model import CameraInfoValues, RegionOfInterest
+from wpt_policy.camera_model import CameraInfoValues, RegionOfInterest, camera_info_values
 from wpt_planner.conversions import ConversionError
 from wpt_planner.set_outcome import CameraOutcome, CameraStatus, EgoSource, Outcome, SetOutcome
 from wpt_planner.static_transforms import StaticTransforms
@@ -92,7 +92,7 @@ def test_camera_info_comes_back() -> None:
     )
     message = conversions.camera_info_msg(values, 1_234_567_890_123_456_789)
     assert conversions.stamp_to_ns(message.header.stamp) == 1_234_567_890_123_456_789
-    back = conversions.camera_info_values(message)
+    back = camera_info_values(message)
     assert values.changes_to(back) == []
     assert message.k[1] == 0.5 and message.p[5] == 1201.0
 
@@ -105,10 +105,10 @@ def test_changes_of_camera_info_are_named_and_nan_equals_nan() -> None:
         ),
         0,
     )  # fmt: skip
-    first = conversions.camera_info_values(message)
-    assert first.changes_to(conversions.camera_info_values(message)) == []
+    first = camera_info_values(message)
+    assert first.changes_to(camera_info_values(message)) == []
     message.width, message.k[0], message.roi.width = 8, 1.0, 2
-    assert first.changes_to(conversions.camera_info_values(message)) == ["width from 4 to 8", "roi", "K"]
+    assert first.changes_to(camera_info_values(message)) == ["width from 4 to 8", "roi", "K"]
 
 
 # --- odometry -----------------------------------------------------------------------------------------------

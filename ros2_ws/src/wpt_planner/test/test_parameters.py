@@ -6,12 +6,16 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+import rclpy
 import yaml
+from rclpy.context import Context
 from wpt_planner.parameters import (
     ParameterError,
     PlannerParameters,
+    declare_parameters,
     load_declarations,
     markdown_table,
+    read_parameters,
     thread_counts,
 )
 from wpt_planner.shared_files import shared_file
@@ -81,3 +85,17 @@ def test_default_threads_do_not_exceed_the_cores(cores: int) -> None:
 
 def test_asked_threads_are_taken_as_they_are() -> None:
     assert thread_counts(4, 5, 7) == (5, 7)
+
+
+@pytest.mark.node
+def test_an_empty_list_is_named() -> None:
+    context = Context()
+    rclpy.init(context=context, args=["--ros-args", "-p", "cameras:=[]"])
+    node = rclpy.create_node("empty", context=context)
+    try:
+        declare_parameters(node)
+        with pytest.raises(ParameterError, match="cameras is empty, expected a value"):
+            read_parameters(node)
+    finally:
+        node.destroy_node()
+        rclpy.try_shutdown(context=context)

@@ -353,3 +353,16 @@ def property_bench(make_planner: Callable, vehicle: Any, start_ns: int) -> None:
         return LineBench(vehicle, planner, start_ns, ego_wait=0.0, **parameters)
 
     PROPERTY_BENCH = make
+
+
+def test_a_skew_bound_that_can_mix_cycles_is_refused_once_the_rig_is_measured(
+    make_line: Callable, start_ns: int
+) -> None:
+    bench = make_line(max_skew=0.08)  # the rig fires over 43 ms of 83: above 73 ms two cycles can be mixed
+    for cycle in range(8):
+        bench.send_cycle(start_ns + cycle * PERIOD_NS)
+        bench.wait()
+    first, last = bench.output.reports()[0], bench.output.reports()[-1]
+    assert first.outcome is Outcome.PLANNED, "nothing is known of the rig as yet"
+    assert last.outcome is Outcome.REFUSED
+    assert "max_skew 80" in last.reason and "can be mixed" in last.reason and "set max_skew" in last.reason

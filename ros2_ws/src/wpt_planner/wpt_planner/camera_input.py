@@ -18,13 +18,19 @@ import numpy as np
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from wpt_planner.camera_image import CameraImage, CameraProblem, ProblemKind
-from wpt_planner.camera_model import CameraInfoError, CameraInfoValues, CameraModel, camera_model
-from wpt_planner.conversions import camera_info_values, stamp_to_ns
+from wpt_planner.conversions import stamp_to_ns
 from wpt_planner.decode_pool import DecodePool, PendingImage
 from wpt_planner.image_conversion import ImageConversionError, ImageConverter, check_image, choose_converter
 from wpt_planner.rectification import Rectifier
 from wpt_planner.static_transforms import StaticTransforms
 from wpt_policy.calibration import CalibrationError, CameraCalibration, camera_problem
+from wpt_policy.camera_model import (
+    CameraInfoError,
+    CameraInfoValues,
+    CameraModel,
+    camera_info_values,
+    camera_model,
+)
 from wpt_policy.image_input import ImageInput, ImageInputError, encoded_size
 
 __all__ = [

@@ -20,6 +20,9 @@ _LONGEST_LOSS_INTERVALS = 30
 # Above this share of the rig's rate a camera is said to run at another rate.
 _RATE_TOLERANCE = 0.2
 
+# Stamps jitter by tenths of a millisecond: between limits this close no bound can be kept.
+_NARROWEST_NS = 1_000_000
+
 
 @dataclass(frozen=True, kw_only=True)
 class CameraTiming:
@@ -161,7 +164,7 @@ class CameraStatistics:
             f"the cameras fire over {_ms(low)} (spread) and a set spanning {_ms(high)} can mix two cycles"
             f" (period {_ms(stagger.period_ns)} minus largest gap {_ms(stagger.largest_gap_ns)})"
         )
-        if low >= high:
+        if high - low < _NARROWEST_NS:
             return (
                 f"no skew bound tells one cycle from the next: {figures}; the images are staggered over"
                 " so much of the period that the cameras need another trigger order or hardware triggering"
@@ -179,7 +182,7 @@ class CameraStatistics:
         if stagger is None:
             return None
         low, high = stagger.bound_limits_ns
-        return _middle(low, high) if low < high else None
+        return _middle(low, high) if high - low >= _NARROWEST_NS else None
 
     def rate_problem(self) -> str | None:
         """One sentence naming the cameras whose rate is not the rig's; None when all agree."""

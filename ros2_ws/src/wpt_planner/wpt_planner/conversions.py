@@ -27,10 +27,10 @@ from wpt_msgs.msg import (
     TrajectoryCandidates,
     TrajectoryPoint,
 )
-from wpt_planner.camera_model import CameraInfoValues, RegionOfInterest
 from wpt_planner.set_outcome import CameraOutcome, CameraStatus, EgoSource, Outcome, SetOutcome
 from wpt_planner.static_transforms import StaticTransforms
 from wpt_policy import se3
+from wpt_policy.camera_model import CameraInfoValues
 from wpt_policy.frame import Command, CommandSource
 from wpt_policy.plan import Plan, PlanFlag, curvatures, headings_and_speeds
 
@@ -103,29 +103,6 @@ def pose_from_matrix(matrix: np.ndarray) -> Pose:
 
 
 # --- camera_info --------------------------------------------------------------------------------------------
-
-
-def camera_info_values(message: CameraInfo) -> CameraInfoValues:
-    """Return a plain copy of a CameraInfo's values; judges nothing (see camera_model)."""
-    return CameraInfoValues(
-        frame_id=message.header.frame_id.removeprefix("/"),
-        width=message.width,
-        height=message.height,
-        distortion_model=message.distortion_model,
-        d=np.array(message.d, dtype=np.float64),
-        k=np.array(message.k, dtype=np.float64).reshape(3, 3),
-        r=np.array(message.r, dtype=np.float64).reshape(3, 3),
-        p=np.array(message.p, dtype=np.float64).reshape(3, 4),
-        binning_x=message.binning_x,
-        binning_y=message.binning_y,
-        roi=RegionOfInterest(
-            x_offset=message.roi.x_offset,
-            y_offset=message.roi.y_offset,
-            width=message.roi.width,
-            height=message.roi.height,
-            do_rectify=message.roi.do_rectify,
-        ),
-    )
 
 
 def camera_info_msg(values: CameraInfoValues, stamp_ns: int) -> CameraInfo:

@@ -52,7 +52,7 @@ class Declaration:
         if self.type == "string_array" and isinstance(value, Sequence) and not isinstance(value, str):
             value = list(value)
         if type(value) is not expected:
-            return f"parameter {self.name} is {value!r}, expected a {self.type.replace('_', ' ')}"
+            return f"parameter {self.name} is {value!r}, expected {_article(self.type)}"
         if self.choices and value not in self.choices:
             return f"parameter {self.name} is {value!r}, expected one of {', '.join(self.choices)}"
         if self.minimum is not None and not self.minimum <= value <= self.maximum:
@@ -200,16 +200,31 @@ def declare_parameters(node: Node) -> None:
             is_type = isinstance(error, InvalidParameterTypeException)
             hint = " (write a decimal point: 1.0, not 1)" if is_type and declaration.type == "double" else ""
             raise ParameterError(
-                f"parameter {declaration.name} has a value that cannot be used, expected a "
-                f"{declaration.type.replace('_', ' ')}{bounds}{hint}: {error}"
+                f"parameter {declaration.name} has a value that cannot be used, expected "
+                f"{_article(declaration.type)}{bounds}{hint}: {error}"
             ) from None
 
 
 def read_parameters(node: Node) -> PlannerParameters:
     """Return the node's present values; raises ParameterError."""
-    return PlannerParameters.from_values(
-        {name: node.get_parameter(name).value for name in load_declarations()}
-    )
+    from rclpy.exceptions import ParameterUninitializedException
+
+    values = {}
+    for name in load_declarations():
+        try:
+            values[name] = node.get_parameter(name).value
+        except ParameterUninitializedException:
+            # rclpy cannot tell the type of an empty list.
+            raise ParameterError(
+                f"parameter {name} is empty, expected a value; leave it out for its default"
+            ) from None
+    return PlannerParameters.from_values(values)
+
+
+def _article(type_name: str) -> str:
+    """``an integer``, ``a string list``."""
+    words = type_name.replace("_", " ")
+    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
 def _descriptor(declaration: Declaration) -> ParameterDescriptor:

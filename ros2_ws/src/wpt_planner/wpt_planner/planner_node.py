@@ -78,6 +78,7 @@ class PlannerNode(LifecycleNode):
         self.joined = True
 
         declare_parameters(self)
+        self._name_unknown_parameters()
         self.add_on_set_parameters_callback(self._judge_parameters)
         self._steady_clock = Clock(clock_type=ClockType.STEADY_TIME)
         self._watch = NodeWatch(self)
@@ -89,6 +90,19 @@ class PlannerNode(LifecycleNode):
         self._deadline_timer.cancel()
         self._armed_for_ns: int | None = None
         self.create_timer(_WATCH_PERIOD_S, self._look_around, clock=self._steady_clock)
+
+    def _name_unknown_parameters(self) -> None:
+        """Say which values given at start belong to no parameter: rclpy drops them without a word."""
+        unknown = [
+            name
+            for name in self._parameter_overrides
+            if not self.has_parameter(name) and not name.startswith("qos_overrides.")
+        ]
+        if unknown:
+            self.get_logger().warning(
+                f"unknown parameters {', '.join(sorted(unknown))} are not used, expected those of the README; "
+                "correct their names"
+            )
 
     # Lifecycle
 

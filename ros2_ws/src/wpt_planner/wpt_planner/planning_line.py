@@ -281,6 +281,10 @@ class PlanningLine:
                 job, Outcome.DISABLED, "planning is switched off; switch it on by the ~/enable service"
             )
             return
+        max_skew_ns = round(self.parameters.max_skew * 1e9)
+        if problem := self.statistics.skew_bound_problem(max_skew_ns):
+            self._finish(job, Outcome.REFUSED, problem, Rank.RATE, "max_skew")
+            return
         try:
             self.supervisor.require_possible(camera_set.missing, job.to_hold, Outcome.INCOMPLETE)
         except SetRefused as refusal:
@@ -346,7 +350,7 @@ class PlanningLine:
         result.published_ns = time.monotonic_ns()
         result.latency_ms = (result.published_ns - result.job.arrival_ns) / 1e6
 
-    def _worker_failed(self, job: SetJob, error: Exception) -> None:
+    def _worker_failed(self, job: SetJob, error: BaseException) -> None:
         sentence = (
             f"details of set {job.camera_set.set_id} could not be published: {type(error).__name__}: {error}"
         )

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from wpt_planner.camera_model import LensModel
 from wpt_policy.calibration import CameraCalibration
+from wpt_policy.camera_model import LensModel
 from wpt_policy.image_input import ImageInput, PreparedImage
 
 # Farther from the image than any interpolation reads: these pixels get black.

@@ -242,7 +242,7 @@ def other_frame(info: Any) -> None:
         (
             stereo,
             (
-                "camera_info has P[3] = -66.1, P[7] = 0 and P[11] = 0, expected 0: that is the second camera"
+                "camera_info has P[3] = -66.1, P[7] = 0 and P[11] = 0, expected 0: this is the second camera"
                 " of a stereo"
             ),
         ),
@@ -401,6 +401,27 @@ def test_stagger_over_the_whole_period(check: Callable, factory_bag: Path, rewri
     assert "a set that spans 70.0 ms (period minus largest gap) can mix two cycles" in fails[0]
     assert "trigger the cameras closer together" in fails[0]
     assert len(fails) == 2 and fails[1].startswith("camera sets") and "none of 12 cycles" in fails[1]
+
+
+def test_stagger_over_the_whole_period_whose_pauses_differ_by_rounding(
+    check: Callable, factory_bag: Path, rewrite_bag: Rewrite
+) -> None:
+    """Six cameras over 1/12 s, in whole nanoseconds: 69444440 against 69444445 is no room for a bound."""
+
+    def change(topic: str, ns: int, message: Any) -> tuple[str, int, Any] | None:
+        if topic not in (*IMAGES, *INFOS):
+            return topic, ns, message
+        names = IMAGES if topic in IMAGES else INFOS
+        counts[topic] = counts.get(topic, -1) + 1
+        stamp = start + counts[topic] * 83_333_333 + names.index(topic) * 13_888_888
+        return topic, stamp, stamped(message, stamp)
+
+    counts: dict[str, int] = {}
+    start = first_stamp(factory_bag)
+    code, lines, _ = check(rewrite_bag(factory_bag, change))
+    fails = [line for status, line in lines if status == "FAIL"]
+    assert code == 1 and "no skew bound tells one cycle from the next" in fails[0]
+    assert "set max_skew to" not in fails[0]
 
 
 def first_stamp(bag: Path) -> int:

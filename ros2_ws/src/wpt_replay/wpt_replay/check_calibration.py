@@ -145,6 +145,8 @@ def _note(
             " are raw, the projection is wrong by the lens distortion",
             "set images_rectified to false, so that the planner rectifies them, or use the rectified topic",
         )
+    if stated.notes:
+        return warn(camera, stated.notes[0], "compare its frame_id with the mount in /tf_static")
     if track.changes:
         return warn(
             camera,

@@ -1,14 +1,13 @@
-"""What a CameraInfo says about a camera, judged before anything is computed with it. No ROS imports.
+"""What a sensor_msgs/CameraInfo says about a camera, judged before anything is computed with it. No ROS imports.
 
-The rules are those of sensor_msgs/CameraInfo:
+The rules are those of the message's own definition:
 
 - Rectified images (``images_rectified`` true): the intrinsics are P[:3, :3]. D is ignored. R is ignored too:
   points given in the frame that frame_id names are projected by P alone, as image_geometry does it, so for a
   rectified image frame_id names the rectified frame. P[3] or P[7] other than zero belongs to the second
   camera of a stereo pair, whose optical centre is not the origin of frame_id, and is refused.
-- Raw images (``images_rectified`` false): K and D describe the image; P and R are not read. The image is
-  rectified
-  to the pinhole camera K (rectification.py).
+- Raw images (``images_rectified`` false): K and D describe the image; P and R are not read. The image is to be
+  rectified to the pinhole camera K by whoever reads it.
 - K[0] = 0 marks an uncalibrated camera, whichever matrix is used.
 - width and height are those of the full sensor. binning and roi describe the part that was read out; they are
   applied to the intrinsics, or refused where they contradict themselves.
@@ -17,6 +16,7 @@ The rules are those of sensor_msgs/CameraInfo:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -105,6 +105,29 @@ class CameraModel:
     intrinsics: np.ndarray
     lens: LensModel | None
     notes: tuple[str, ...] = ()
+
+
+def camera_info_values(message: Any) -> CameraInfoValues:
+    """Return a plain copy of the values of a CameraInfo message, of rclpy or of rosbags; judges nothing."""
+    return CameraInfoValues(
+        frame_id=message.header.frame_id.removeprefix("/"),
+        width=int(message.width),
+        height=int(message.height),
+        distortion_model=message.distortion_model,
+        d=np.array(message.d, dtype=np.float64),
+        k=np.array(message.k, dtype=np.float64).reshape(3, 3),
+        r=np.array(message.r, dtype=np.float64).reshape(3, 3),
+        p=np.array(message.p, dtype=np.float64).reshape(3, 4),
+        binning_x=int(message.binning_x),
+        binning_y=int(message.binning_y),
+        roi=RegionOfInterest(
+            x_offset=int(message.roi.x_offset),
+            y_offset=int(message.roi.y_offset),
+            width=int(message.roi.width),
+            height=int(message.roi.height),
+            do_rectify=bool(message.roi.do_rectify),
+        ),
+    )
 
 
 def camera_model(values: CameraInfoValues, *, images_rectified: bool) -> CameraModel:
