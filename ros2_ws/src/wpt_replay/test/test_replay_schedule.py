@@ -188,7 +188,7 @@ def test_other_image_topics_do_not_make_cycles() -> None:
 
 def test_which_report_answers_a_cycle() -> None:
     complete = Cycle(images={"a": 10, "b": 20}, complete=True)
-    assert complete.is_answered_by(20) and not complete.is_answered_by(10)
+    assert complete.is_answered_by(20) and complete.is_answered_by(10) and not complete.is_answered_by(15)
     incomplete = Cycle(images={"a": 10, "b": 20}, complete=False)
     assert (
         incomplete.is_answered_by(20) and incomplete.is_answered_by(10) and not incomplete.is_answered_by(15)

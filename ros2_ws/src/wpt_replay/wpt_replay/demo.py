@@ -11,7 +11,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -52,6 +52,16 @@ class DemoData:
     version: str
     scene: str
     synthetic: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneMaker:
+    """Writes a scene of its own into a new folder; sources: packages whose files decide what it looks like."""
+
+    version: str
+    scene: str
+    write: Callable[[Path], object]
+    sources: Sequence[Path]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -136,15 +146,36 @@ def _data(args: argparse.Namespace, out: Path) -> DemoData:
                 f"{args.version} in {args.data} has no scene {scene}, expected one of {', '.join(names)}"
             )
         return DemoData(root=args.data, version=args.version, scene=scene, synthetic=False)
+    maker = scene_maker()
     root = out / "data"
-    stamp, fingerprint = out / "data.sha256", _fingerprint(Path(wpt_scenes.__file__).parent)
+    stamp, fingerprint = out / "data.sha256", _fingerprint(maker)
     if not (root.exists() and stamp.exists() and stamp.read_text() == fingerprint):
         print("demo: making a scene in the nuScenes format")
         stamp.unlink(missing_ok=True)
         shutil.rmtree(root, ignore_errors=True)
-        write_factory_scene(root, keyframes=FACTORY_KEYFRAMES, image_size=(1600, 900))
+        maker.write(root)
         stamp.write_text(fingerprint)
-    return DemoData(root=root, version=FACTORY_VERSION, scene=FACTORY_SCENE, synthetic=True)
+    return DemoData(root=root, version=maker.version, scene=maker.scene, synthetic=True)
+
+
+def scene_maker() -> SceneMaker:
+    """The driving world's scene where wpt_sim is installed, else the factory's (a vehicle's workspace has no simulation)."""
+    sources = [Path(wpt_scenes.__file__).parent]
+    try:
+        from wpt_sim import demo_scene
+    except ImportError:
+        return SceneMaker(
+            version=FACTORY_VERSION,
+            scene=FACTORY_SCENE,
+            write=lambda root: write_factory_scene(root, keyframes=FACTORY_KEYFRAMES, image_size=(1600, 900)),
+            sources=sources,
+        )
+    return SceneMaker(
+        version=demo_scene.DEMO_VERSION,
+        scene=demo_scene.DEMO_SCENE,
+        write=demo_scene.write_demo_scene,
+        sources=[*sources, Path(demo_scene.__file__).parent],
+    )
 
 
 def _drivable(data: DemoData) -> DrivableArea | None:
@@ -278,9 +309,10 @@ def _print_summary(report: dict, out: Path, picture: Path | None) -> None:
     print(f"picture   {picture or 'none: no plan was published'}")
 
 
-def _fingerprint(package: Path) -> str:
-    """Hash a package's sources: data made by other sources is made anew."""
-    digest = hashlib.sha256(str(FACTORY_KEYFRAMES).encode())
-    for source in sorted(package.rglob("*.py")):
-        digest.update(source.read_bytes())
+def _fingerprint(maker: SceneMaker) -> str:
+    """Hash what makes the scene: data made by other sources is made anew."""
+    digest = hashlib.sha256(f"{maker.version} {FACTORY_KEYFRAMES}".encode())
+    for package in maker.sources:
+        for source in sorted(path for path in package.rglob("*") if path.is_file() and path.suffix != ".pyc"):
+            digest.update(source.read_bytes())
     return digest.hexdigest()

@@ -19,6 +19,7 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
 from wpt_msgs.msg import SetReport, Trajectory, TrajectoryCandidates
+from wpt_replay.bag_reader import BagReader
 from wpt_replay.errors import ReplayError
 from wpt_replay.replay_node import Replayer
 from wpt_replay.replay_report import ReplayOptions, ReplayReport
@@ -28,6 +29,13 @@ START_TIMEOUT_S = (
     90.0  # a first start on a busy two-core machine imports torch from a cold disk in about 20 s
 )
 STOP_TIMEOUT_S = 5.0
+_INPUT_TYPES = {
+    "sensor_msgs/msg/CompressedImage",
+    "sensor_msgs/msg/Image",
+    "sensor_msgs/msg/CameraInfo",
+    "nav_msgs/msg/Odometry",
+    "wpt_msgs/msg/DrivingCommand",
+}
 # After the bag's end: how long the last reports may take. The wait ends as soon as every played cycle is reported.
 DRAIN_S = 5.0
 
@@ -145,7 +153,10 @@ def run_line(
         attach(node)
     spinner = threading.Thread(target=_spin, args=(executor,), name="line_run_spin", daemon=True)
     spinner.start()
-    process = _start_planner(planner, parameters or {}, environment, log)
+    parameters = dict(parameters or {})
+    if lockstep:
+        parameters = reliable_inputs(bag) | parameters
+    process = _start_planner(planner, parameters, environment, log)
     try:
         replayer = Replayer(node, bag, options, on_progress=on_progress, on_image=_image_clock(run))
         watch = threading.Thread(target=_stop_with, args=(process, replayer), daemon=True)
@@ -167,6 +178,17 @@ def run_line(
         node.destroy_node()
         rclpy.try_shutdown(context=context)
     return run
+
+
+def reliable_inputs(bag: Path) -> dict[str, object]:
+    """Return the QoS overrides that make a planner's inputs reliable.
+
+    Lockstep promises that every set is planned; by best effort, as on a vehicle, one image in some thousands was lost on
+    a machine with seven busy processes a core.
+    """
+    with BagReader(bag) as reader:
+        topics = [topic.name for topic in reader.topics.values() if topic.type_name in _INPUT_TYPES]
+    return {f"qos_overrides.{name}.subscription.reliability": "reliable" for name in topics}
 
 
 def planner_executable() -> Path:

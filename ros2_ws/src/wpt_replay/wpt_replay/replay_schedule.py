@@ -56,10 +56,10 @@ class Cycle:
     def is_answered_by(self, stamp_ns: int) -> bool:
         """Whether a report with this reference stamp is about this cycle.
 
-        The reference stamp of a set is its newest image's. An incomplete cycle may fall into several sets on
-        the other side (a recording that starts in mid-cycle), so a report on any of its images will do.
+        The reference stamp of a set is its newest image's. Where images get lost, or a recording starts in mid-cycle,
+        the other side's newest is another one, so a report on any of the cycle's images will do.
         """
-        return stamp_ns == self.newest_ns or (not self.complete and stamp_ns in self.images.values())
+        return stamp_ns in self.images.values()
 
 
 class CycleSplitter:

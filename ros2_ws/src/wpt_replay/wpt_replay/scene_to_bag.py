@@ -36,7 +36,9 @@ RANK_MOUNTS, RANK_POSE, RANK_COMMAND, RANK_IMAGE, RANK_KEYFRAME = range(5)
 NAMED_FILES = 3
 
 FACTORY_VERSION = "v1.0-factory"
-FACTORY_LICENCE = "synthetic data of this project's data set factory, Apache-2.0"
+OWN_LICENCE = "synthetic data made by this project, Apache-2.0"
+# Versions that the driving world (wpt_sim) writes; scenes re-drawn from real tables have other names.
+WORLD_VERSIONS = "v1.0-wpt-sim"
 NUSCENES_LICENCE = (
     "nuScenes data (nuScenes, Motional): CC BY-NC-SA 4.0 with Motional's terms of use, "
     "https://www.nuscenes.org/terms-of-use; for data of another maker in this format that maker's licence "
@@ -233,7 +235,8 @@ def _metadata(
 ) -> dict[str, str]:
     """What the bag says about itself; the values of rosbag2's custom data are strings."""
     if licence is None:
-        licence = FACTORY_LICENCE if scene.dataset_version == FACTORY_VERSION else NUSCENES_LICENCE
+        own = scene.dataset_version == FACTORY_VERSION or scene.dataset_version.startswith(WORLD_VERSIONS)
+        licence = OWN_LICENCE if own else NUSCENES_LICENCE
     log = tables.row("log", scene.log_token).get("logfile", "") if scene.log_token else ""
     missing = {camera: len(files) for camera, files in report.missing.items()}
     for camera, files in report.unusable.items():

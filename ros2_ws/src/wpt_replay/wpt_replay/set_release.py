@@ -68,7 +68,11 @@ class SetReports:
         formed differently). A RESET answers a cycle only when it bears the cycle's stamp, since images that
         come after a reset still form a set.
         """
-        return self._wait(lambda answer: cycle.is_answered_by(answer.stamp_ns), seconds)
+        return self._wait(
+            lambda answer: cycle.is_answered_by(answer.stamp_ns)
+            and (answer.outcome != "reset" or answer.stamp_ns == cycle.newest_ns),
+            seconds,
+        )
 
     def wait_for_reset(self, seconds: float) -> Answer | None:
         """Return the next report of a reset; None after so long, or when interrupted."""
