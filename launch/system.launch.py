@@ -29,6 +29,7 @@ from launch.event_handlers import OnProcessExit
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
+from wpt_planner.topic_names import topic_names
 
 PLANNER_SHARE = Path(get_package_share_directory("wpt_planner"))
 GRAPH = yaml.safe_load((PLANNER_SHARE / "config" / "planner_graph.yaml").read_text(encoding="utf-8"))
@@ -233,8 +234,7 @@ def start(context: LaunchContext) -> list[Action]:
             raise RuntimeError(
                 f"{unused[0]} is for a replayed bag, and bag is empty: give bag:=PATH, or leave it out"
             )
-    presets = yaml.safe_load((PLANNER_SHARE / "config" / "topic_presets.yaml").read_text(encoding="utf-8"))
-    preset = presets.get(values["topics"], {})  # planner.launch.py refuses unknown ones
+    preset = topic_names(values["topics"])
     planner = "/".join(["", *filter(None, [values["namespace"]]), GRAPH["node"]["name"]])
 
     replay = replay_node(values, preset, planner) if values["bag"] else None

@@ -68,6 +68,16 @@ def test_share_links_follow_the_sources(tmp_path: Path) -> None:
     assert not os.path.lexists(share / "first")
 
 
+def test_data_files_are_linked_one_by_one(tmp_path: Path) -> None:
+    """`ros2 launch` walks share/<package> and does not enter a folder that is a link."""
+    planner = ament_prefix.python_package(REPOSITORY / "ros2_ws" / "src" / "wpt_planner")
+    (tmp_path / "share" / "wpt_planner").mkdir(parents=True)
+    (tmp_path / "share" / "wpt_planner" / "launch").symlink_to(planner.source / "launch")  # as it once was
+    assert ament_prefix.link_share(tmp_path, planner) > 0
+    found = [file for _, _, files in os.walk(tmp_path / "share" / "wpt_planner") for file in files]
+    assert {"planner.launch.py", "planner.yaml", "planner.rviz", "fastdds_profile.xml"} <= set(found)
+
+
 def test_executables_are_linked_where_ros_looks_for_them(tmp_path: Path) -> None:
     site = tmp_path / "site-packages"
     record = site / "wpt_demo-0.1.0.dist-info"

@@ -51,9 +51,12 @@ class SharedPackage:
 def python_package(
     source: Path, folders: tuple[str, ...] = ("launch", "config", "rviz", "dds")
 ) -> SharedPackage:
-    """The share/ view of an ament_python package: package.xml and whole data folders."""
+    """The share/ view of an ament_python package: package.xml and the files of its data folders.
+
+    Files, as colcon links them: `ros2 launch` does not look into a folder that is itself a link.
+    """
     entries = {"package.xml": source / "package.xml"}
-    entries.update({folder: source / folder for folder in folders if (source / folder).is_dir()})
+    entries.update(_files(source, folders))
     return SharedPackage(name=source.name, source=source, entries=entries)
 
 
@@ -68,8 +71,18 @@ def bringup_package(source: Path) -> SharedPackage:
     """share/wpt_bringup: launch files lie at the top of the source folder, data in its folders."""
     entries = {"package.xml": source / "package.xml"}
     entries.update({f"launch/{file.name}": file for file in source.glob("*.launch.py")})
-    entries.update({folder: source / folder for folder in ("config", "rviz") if (source / folder).is_dir()})
+    entries.update(_files(source, ("config", "rviz")))
     return SharedPackage(name="wpt_bringup", source=source, entries=entries)
+
+
+def _files(source: Path, folders: tuple[str, ...]) -> dict[str, Path]:
+    """Every file below the folders by its path, without what Python leaves there."""
+    return {
+        str(file.relative_to(source)): file
+        for folder in folders
+        for file in sorted((source / folder).rglob("*"))
+        if file.is_file() and "__pycache__" not in file.parts
+    }
 
 
 def link(path: Path, target: Path) -> bool:

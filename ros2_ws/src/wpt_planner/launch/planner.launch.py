@@ -14,6 +14,7 @@ from launch.action import Action
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
+from wpt_planner.topic_names import topic_names
 
 # share/wpt_planner, or the package's source folder: this file's place is the same in both.
 SHARE = Path(__file__).resolve().parent.parent
@@ -28,10 +29,7 @@ def start_nodes(context: LaunchContext) -> list[Action]:
         profile = str(SHARE / "dds" / GRAPH["dds_profile"])
         actions += [SetEnvironmentVariable(variable, profile) for variable in GRAPH["dds_profile_variables"]]
 
-    presets = yaml.safe_load((SHARE / "config" / "topic_presets.yaml").read_text(encoding="utf-8"))
-    if values["topics"] and values["topics"] not in presets:
-        raise RuntimeError(f"topics is {values['topics']!r}, expected one of {', '.join(presets)} or nothing")
-
+    names = topic_names(values["topics"])
     node = GRAPH["node"]
     given = {name: values[argument] for name, argument in node["parameters"].items() if values[argument]}
     if "use_sim_time" in given:
@@ -43,7 +41,7 @@ def start_nodes(context: LaunchContext) -> list[Action]:
             name=node["name"],
             namespace=values["namespace"],
             parameters=[values["params_file"] or str(SHARE / "config" / "planner.yaml"), given],
-            remappings=list(presets.get(values["topics"], {}).items()),
+            remappings=list(names.items()),
             arguments=["--ros-args", "--log-level", values["log_level"]],
             output="screen",
             emulate_tty=True,

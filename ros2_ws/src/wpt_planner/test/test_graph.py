@@ -18,6 +18,7 @@ import yaml
 from wpt_planner import run_planner
 from wpt_planner.parameters import load_declarations
 from wpt_planner.shared_files import shared_file
+from wpt_planner.topic_names import TopicNamesError, topic_names
 
 LAUNCH_FILE = Path(__file__).resolve().parent.parent / "launch" / "planner.launch.py"
 
@@ -149,12 +150,42 @@ def test_the_transport_profile_is_set_only_where_the_user_has_none(
 def test_unknown_presets_and_arguments_are_named(
     launch_file: ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(RuntimeError, match="autoware"):
+    with pytest.raises(ValueError, match="autoware"):
         launched(launch_file, topics="apollo")
     assert run_planner.main(["topics:=apollo"]) == 2
     assert run_planner.main(["colour:=red"]) == 2
     written = capsys.readouterr().err
     assert "apollo" in written and "colour:=red" in written
+
+
+def test_names_may_come_from_a_file(launch_file: ModuleType, tmp_path: Path) -> None:
+    names = {"sensing/cam_front/camera_info": "/front/info", "localization/kinematic_state": "/odom"}
+    own = tmp_path / "names.yaml"
+    own.write_text(yaml.safe_dump(names), encoding="utf-8")
+    assert topic_names(str(own)) == names
+    _, node = launched(launch_file, topics=str(own))
+    assert dict(node["remappings"]) == names
+    words = run_planner.node_arguments(
+        run_planner.load_graph(), run_planner.parse_arguments(run_planner.load_graph(), [f"topics:={own}"])
+    )
+    assert "localization/kinematic_state:=/odom" in words
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("- a list", "no YAML mapping"),
+        ("sensing/cam_front/camera_info: [1]", "one name for each"),
+        ("{: bad", "cannot be read"),
+    ],
+)
+def test_a_file_of_another_form_is_named(tmp_path: Path, content: str, sentence: str) -> None:
+    own = tmp_path / "names.yaml"
+    own.write_text(content, encoding="utf-8")
+    with pytest.raises(TopicNamesError, match=sentence):
+        topic_names(str(own))
+    with pytest.raises(TopicNamesError, match="cannot be read"):
+        topic_names(str(tmp_path / "absent.yaml"))
 
 
 def test_arguments_can_be_listed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from wpt_planner.shared_files import shared_file
+from wpt_planner.topic_names import TopicNamesError, topic_names
 
 
 class GraphArgumentError(ValueError):
@@ -39,13 +40,12 @@ def parse_arguments(graph: Mapping[str, Any], arguments: Sequence[str]) -> dict[
 
 
 def node_arguments(graph: Mapping[str, Any], values: Mapping[str, str]) -> list[str]:
-    """Return the --ros-args of the graph's node; raises GraphArgumentError for an unknown topic preset."""
+    """Return the --ros-args of the graph's node; raises GraphArgumentError for unusable topic names."""
     node = graph["node"]
-    presets = yaml.safe_load(shared_file("config", "topic_presets.yaml").read_text(encoding="utf-8"))
-    if values["topics"] and values["topics"] not in presets:
-        raise GraphArgumentError(
-            f"topics is {values['topics']!r}, expected one of {', '.join(presets)} or nothing"
-        )
+    try:
+        names = topic_names(values["topics"])
+    except TopicNamesError as error:
+        raise GraphArgumentError(str(error)) from None
     words = ["--ros-args", "-r", f"__node:={node['name']}"]
     if values["namespace"]:
         words += ["-r", f"__ns:=/{values['namespace'].strip('/')}"]
@@ -53,7 +53,7 @@ def node_arguments(graph: Mapping[str, Any], values: Mapping[str, str]) -> list[
     for name, argument in node["parameters"].items():
         if values[argument]:
             words += ["-p", f"{name}:={values[argument]}"]
-    for ours, theirs in presets.get(values["topics"], {}).items():
+    for ours, theirs in names.items():
         words += ["-r", f"{ours}:={theirs}"]
     return [*words, "--log-level", values["log_level"]]
 

@@ -232,6 +232,15 @@ def other_size(info: Any) -> None:
     info.width, info.height = 10 * info.width, 10 * info.height
 
 
+def cut_after_rectifying(info: Any) -> None:
+    info.roi.x_offset = info.roi.y_offset = 8
+    info.roi.width, info.roi.height, info.roi.do_rectify = 120, 70, True
+
+
+def binned_away(info: Any) -> None:
+    info.binning_x = 1000
+
+
 def other_frame(info: Any) -> None:
     info.header.frame_id = "lidar_top"
 
@@ -252,6 +261,8 @@ def other_frame(info: Any) -> None:
             no_projection,
             "camera_info has P[0] = 0, expected the projection matrix of the rectified image -> publish P",
         ),
+        (cut_after_rectifying, "asks by roi.do_rectify for a region of the rectified image"),
+        (binned_away, "a binning of 1000x1 for a region of 160x90 pixels"),
         (other_resolution, "of 160x90 pixels, which fits an image of about 16"),
         (other_size, "images are 160x90 pixels and camera_info is for 1600x900, expected the same"),
         (
@@ -270,6 +281,18 @@ def test_bad_camera_info(
     fails = [line for status, line in lines if status == "FAIL"]
     assert code == 1 and sentence in fails[0] and fails[0].startswith("cam_front_right ")
     assert all("cam_front_right" in line for line in fails), fails
+
+
+def test_an_r_that_turns_is_a_warning(check: Callable, factory_bag: Path, rewrite_bag: Rewrite) -> None:
+    """As the node: it takes P alone. (WATonomous' converter fills R[0], R[3] and R[6].)"""
+
+    def turn(info: Any) -> None:
+        info.r = np.array([1.0, 0, 0, 1, 0, 0, 1, 0, 0])
+
+    code, lines, _ = check(changed_info(rewrite_bag, factory_bag, INFOS, turn))
+    warnings = [line for status, line in lines if status == "warn"]
+    assert code == 0 and len(warnings) == 1
+    assert "all 6 cameras" in warnings[0] and "R other than the identity" in warnings[0]
 
 
 def test_distortion_with_a_raw_name_is_a_warning(
