@@ -45,7 +45,7 @@ setup(
     zip_safe=True,
     entry_points={
         "console_scripts": [
-            "planner_node = wpt_planner.planner_node:main",
+            "planner_node = wpt_planner.planner_process:main",
         ],
     },
 )

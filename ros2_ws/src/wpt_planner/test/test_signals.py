@@ -228,3 +228,26 @@ def test_what_it_cannot_start_with_is_one_line_and_code_1(
     output, _ = (process := start(*NODE, *words)).communicate(timeout=LIMIT_S)
     assert process.returncode == 1
     assert "planner_node cannot start" in output and part in output and "Traceback" not in output
+
+
+# The executable while its imports take their time.
+STARTING = """
+import sys, time
+class Slow:
+    def find_spec(self, name, path=None, target=None):
+        if name == "wpt_planner.planner_node":
+            print("importing", flush=True)
+            time.sleep(60)
+from wpt_planner import planner_process
+sys.meta_path.insert(0, Slow())
+planner_process.main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_during_the_imports_ends_quietly(start: Callable[..., subprocess.Popen], number: int) -> None:
+    process = start("-c", STARTING)
+    assert process.stdout.readline().strip() == "importing"
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 0 and "Traceback" not in output

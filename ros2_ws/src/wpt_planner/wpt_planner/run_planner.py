@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from wpt_planner.planner_process import end_quietly_while_starting
 from wpt_planner.shared_files import shared_file
 from wpt_planner.topic_names import TopicNamesError, topic_names
 
@@ -82,6 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     os.environ.update(profile_environment(graph, os.environ))
+    end_quietly_while_starting()
     from wpt_planner.planner_node import main as run_node
 
     run_node([graph["node"]["executable"], *words])
