@@ -29,7 +29,6 @@ from launch.event_handlers import OnProcessExit
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
-from wpt_planner.topic_names import topic_names
 
 PLANNER_SHARE = Path(get_package_share_directory("wpt_planner"))
 GRAPH = yaml.safe_load((PLANNER_SHARE / "config" / "planner_graph.yaml").read_text(encoding="utf-8"))
@@ -223,6 +222,15 @@ def replay_node(values: dict[str, str], preset: dict[str, str], planner: str) ->
     )
 
 
+def topic_names(choice: str) -> dict[str, str]:
+    """Return theirs by our name, of a preset or of a YAML file; nothing for what is neither."""
+    presets = yaml.safe_load((PLANNER_SHARE / "config" / "topic_presets.yaml").read_text(encoding="utf-8"))
+    if choice in presets:
+        return presets[choice]
+    own = Path(choice)
+    return yaml.safe_load(own.read_text(encoding="utf-8")) if choice and own.is_file() else {}
+
+
 def start(context: LaunchContext) -> list[Action]:
     """Build the actions once the arguments have values."""
     values = {name: LaunchConfiguration(name).perform(context).strip() for name in ARGUMENTS}
@@ -234,7 +242,7 @@ def start(context: LaunchContext) -> list[Action]:
             raise RuntimeError(
                 f"{unused[0]} is for a replayed bag, and bag is empty: give bag:=PATH, or leave it out"
             )
-    preset = topic_names(values["topics"])
+    preset = topic_names(values["topics"])  # planner.launch.py, which is included below, refuses what is none
     planner = "/".join(["", *filter(None, [values["namespace"]]), GRAPH["node"]["name"]])
 
     replay = replay_node(values, preset, planner) if values["bag"] else None

@@ -89,7 +89,7 @@ ROOMS = {
     ),
     "wpt_training": room(REPOSITORY / "training/wpt_training", {"wpt_policy", "wpt_scenes"}, ANY),
     "wpt_sim": room(REPOSITORY / "simulation/wpt_sim", {"wpt_policy", "wpt_scenes"}, ANY),
-    "launch files of wpt_planner": room(SOURCES / "wpt_planner/launch", set(), LAUNCH | {"yaml"}),
+    "launch files of wpt_planner": room(SOURCES / "wpt_planner/launch", {"wpt_planner"}, LAUNCH | {"yaml"}),
     "launch files of wpt_replay": room(SOURCES / "wpt_replay/launch", set(), LAUNCH | {"yaml"}),
     "launch files of wpt_bringup": room(REPOSITORY / "launch", set(), LAUNCH | {"yaml", "setuptools"}),
     "set-up tools": room(REPOSITORY / "tools", set(), {"numpy", "ament_prefix", "fix_ros_prefix"}),

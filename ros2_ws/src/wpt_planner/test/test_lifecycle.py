@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from wpt_policy.frame import Command
 
 pytestmark = pytest.mark.node
 PERIOD_NS = 10**9 // 12
+LIMIT_S = 30.0
 
 
 def input_subscriptions(bench: Any) -> int:
@@ -197,3 +199,26 @@ def test_incompatible_quality_of_service_is_named_by_topic_and_policy_and_heals(
         ),
         "healed quality of service",
     )
+
+
+def test_a_planner_that_still_hangs_is_not_asked_by_a_second_thread(make_bench, make_planner, start_ns) -> None:
+    planner = make_planner()
+    inside, go = threading.Event(), threading.Event()
+
+    def hang(frame: Any) -> Any:
+        inside.set()
+        go.wait(LIMIT_S)
+        return planner.straight_on(frame)
+
+    planner.behaviour = hang
+    bench = make_bench(planner=planner).ready()
+    bench.send_cycle(start_ns)
+    bench.spin_until(inside.is_set, "the planner at work")
+    assert bench.change_state(Transition.TRANSITION_DEACTIVATE)
+    assert not bench.change_state(Transition.TRANSITION_ACTIVATE)
+    bench.wait_diagnostics("still at work", "cleanup and configure")
+    go.set()
+    bench.spin_until(lambda: not bench.node._line.is_hanging, "the planner's end")
+    bench.node.joined = True  # for the bench, which asks that nothing is left behind
+    assert bench.change_state(Transition.TRANSITION_ACTIVATE)
+    assert bench.node.state_label == "active"

@@ -108,7 +108,7 @@ class NodeWatch:
 
     def _state_finding(self, status: NodeStatus) -> Finding:
         level, sentence = Level.WARN, f"not planning: the node is {status.label}"
-        if status.failure and status.label == "unconfigured":
+        if status.failure and status.label in ("unconfigured", "inactive"):
             level, sentence = Level.ERROR, f"not planning: {status.failure}"
             if status.next_attempt_s is not None:
                 sentence += f" (next attempt in {status.next_attempt_s:.0f} s)"

@@ -35,6 +35,11 @@ class PlanWorker(Generic[Job]):
         # A daemon: a planner that hangs must not keep the process from ending (see stop).
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether the thread still runs, after stop: a job that hangs keeps it."""
+        return self._thread.is_alive()
+
     def start(self) -> None:
         """Start the thread; once."""
         self._thread.start()

@@ -134,11 +134,19 @@ class PlannerNode(LifecycleNode):
     @transition
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe to cameras, odometry and command; plan."""
+        line = self._require_line()
+        if line.is_hanging:
+            self._failure = (
+                f"{line.planner.name} is still at work on a set from before the deactivation; wait until it has ended, or "
+                "cleanup and configure for a new one"
+            )
+            self.get_logger().error(f"not activated: {self._failure}")
+            return TransitionCallbackReturn.FAILURE
         result = super().on_activate(state)
         if result is not TransitionCallbackReturn.SUCCESS:
             return result
-        line = self._require_line()
         line.start()
+        self._failure = ""
         self._active_since_ns = time.monotonic_ns()
         self._watch.restart()
         self._clock_jumps = self.get_clock().create_jump_callback(

@@ -128,6 +128,7 @@ class PlanningLine:
         self._epoch = 0
         self._skipped = 0
         self._worker: PlanWorker[SetJob] | None = None
+        self._left_behind: PlanWorker[SetJob] | None = None
 
     @property
     def book(self) -> threading.RLock:
@@ -136,8 +137,14 @@ class PlanningLine:
 
     # Life
 
+    @property
+    def is_hanging(self) -> bool:
+        """Whether a planner that did not end with the last stop is still at work."""
+        return self._left_behind is not None and self._left_behind.is_alive
+
     def start(self) -> None:
-        """Begin planning, with an empty memory and sets counted from 1."""
+        """Begin planning, with an empty memory and sets counted from 1. Not while is_hanging: a planner is no party for
+        two threads."""
         with self._book:
             self.health.forget()
             self._epoch += 1
@@ -159,6 +166,7 @@ class PlanningLine:
             self._epoch += 1
         self.sets.reset(time.monotonic_ns())
         ended, waiting = worker.stop(timeout_s)
+        self._left_behind = None if ended else worker
         if waiting is not None:
             self._refuse(waiting, RESET_IN_FLIGHT)
         return ended
@@ -417,6 +425,6 @@ class PlanningLine:
             self._output.publish_report(
                 SetOutcome(outcome=Outcome.RESET, reference_stamp_ns=now_ns, reason=reason, memory_reset=True)
             )
-        self._output.say(Level.WARN, f"reset: {reason}")
+        self.note(Rank.EGO, Level.WARN, "reset", f"reset: {reason}")
         if (waiting := self._worker.withdraw()) is not None:
             self._refuse(waiting, RESET_IN_FLIGHT)
