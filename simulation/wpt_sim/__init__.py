@@ -1,0 +1,1 @@
+"""A small, exact driving world: traffic, scenarios, six-camera renderer, expert, dataset writer and closed loop."""
