@@ -106,7 +106,7 @@ class Expert:
         road = Road(
             cap=speed_cap(path, BRAKING_AHEAD, walls, slow),
             wall=min(walls, default=math.inf) - s + 0.5,
-            no_standing=self._rules.no_standing(path, s),
+            no_standing=self._rules.no_standing(path, step),
         )
         self._path, self._planned_at = path, observation.time_s
         self._profile = search(road, others, ego.speed, ego.acceleration)

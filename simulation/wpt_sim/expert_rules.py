@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from wpt_sim.expert_junctions import EGO_FRONT, RouteJunction, route_crossings, route_junctions
-from wpt_sim.expert_path import Path
+from wpt_sim.expert_path import Path, SideStep
 from wpt_sim.observation import Observation
 from wpt_sim.road_map import Priority, RoadMap
 from wpt_sim.route import Route
@@ -16,6 +16,8 @@ BEFORE_LINE = 1.0  # metres between the front bumper and the line
 YELLOW_TIME = 2.6  # seconds of yellow in which the whole car must be over the line; signals show it for 3 s
 FIRM_BRAKING = 4.0  # m/s2: a yellow that needs more is driven through
 ENTRY_SPEED = 4.5  # m/s
+BEFORE_CROSSING = 1.2  # metres: walkers do not pass a bumper that is nearer
+ASIDE = 0.45  # metres beside the route from which a stepping aside must be carried through
 HALTED = 0.08  # m/s
 AT_LINE = 3.0  # metres before the line within which a halt counts
 BEHIND_LINE = EGO_REAR_OVERHANG + 1.2  # metres of base_link past the line until the tail is over it
@@ -75,7 +77,7 @@ class Rules:
         return False
 
     def kept_clear(self, path: Path, contact: np.ndarray, s: float, speed: float) -> list[float]:
-        """Route metres before junctions (or in them) not to be passed now: somebody stands on the way through.
+        """Route metres before (or in) junctions not to be passed now: somebody stands on the way through.
 
         contact: (T, N) of the path's space and time. One who waits in a junction cannot go while the ego
         stands in its way, and the other way round: seen as both waiting for a minute.
@@ -96,7 +98,7 @@ class Rules:
         return found
 
     def slow_entries(self, s: float) -> list[tuple[float, float]]:
-        """(route metres, m/s) before junctions at which the ego yields by sign: slow enough to look and to stop."""
+        """(route metres, m/s) before junctions at which the ego yields by sign, to look and to stop."""
         return [
             (self._zone_begin(junction) - 2.0, ENTRY_SPEED)
             for junction in self.junctions
@@ -113,10 +115,11 @@ class Rules:
             return junction.line_s - EGO_FRONT + 0.2
         return begin
 
-    def no_standing(self, path: Path, s: float) -> np.ndarray:
+    def no_standing(self, path: Path, step: SideStep | None) -> np.ndarray:
         """(N,) bool per path sample: base_link should not halt there."""
         stations = path.start + np.arange(len(path.x))
-        zone = np.zeros(len(stations), dtype=bool)
+        # Who waits half beside its lane stands head to head with who comes: neither can go then.
+        zone = np.abs(step.at(stations)) > ASIDE if step is not None else np.zeros(len(stations), dtype=bool)
         for junction in self.junctions:
             line_from, line_to = junction.line_s - EGO_FRONT + 0.2, junction.line_s + BEHIND_LINE
             if junction.connection.priority in (Priority.SIGNAL, Priority.STOP):
@@ -125,5 +128,7 @@ class Rules:
                 begin, last = self._zone_begin(junction), junction.conflict_s[1]
                 zone |= (stations > begin) & (stations < last + EGO_REAR_OVERHANG)
         for _, first, last in self._crossings:
-            zone |= (stations > first - EGO_FRONT + 0.3) & (stations < last + EGO_REAR_OVERHANG + 0.3)
+            zone |= (stations > first - EGO_FRONT - BEFORE_CROSSING) & (
+                stations < last + EGO_REAR_OVERHANG + 0.3
+            )
         return zone

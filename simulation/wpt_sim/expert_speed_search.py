@@ -43,7 +43,8 @@ CONTACT, CONTACT_SPEED = 2000.0, 60.0
 CLOSE, CLOSE_FULL_SPEED, CLOSE_STANDING = 100.0, 6.0, 0.05  # all of it from this speed on, a share at rest
 HEADWAY = 0.5
 WALL = 400.0
-STANDING_IN_ZONE, ZONE_SPEED = 30.0, 3.0  # the slower than this, the dearer
+# All of it below 1.5 m/s, nothing above 3: falling from 0 on, it would pay to creep into the others' way.
+STANDING_IN_ZONE, ZONE_SLOW, ZONE_SPEED = 30.0, 1.5, 3.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +123,8 @@ def search(road: Road, others: SpaceTime, speed: float, acceleration: float) -> 
             rate = OVER_CAP * np.maximum(over, 0.0) ** 2 - PROGRESS * v1
             rate += CLOSE * others.close[row][p] * np.minimum(CLOSE_STANDING + v1 / CLOSE_FULL_SPEED, 1.0)
             rate += HEADWAY * np.maximum(FOLLOW_GAP + FOLLOW_TIME * v1 - others.gap[row][p], 0.0) ** 2
-            rate += STANDING_IN_ZONE * road.no_standing[p] * np.maximum(1.0 - v1 / ZONE_SPEED, 0.0)
+            slowness = np.clip((ZONE_SPEED - v1) / (ZONE_SPEED - ZONE_SLOW), 0.0, 1.0)
+            rate += STANDING_IN_ZONE * road.no_standing[p] * slowness
             rate += WALL * (s1 > road.wall)
             extra += part * rate
             touch = others.contact[row][p]

@@ -155,12 +155,13 @@ class PlannerNode(LifecycleNode):
             ),
             post_callback=self._on_clock_jump,
         )
+        # What a set is judged with comes first: where several messages wait, the executor takes them in this order.
+        self._subscribe(topics.ODOMETRY, self._on_odometry)
+        self._subscribe(topics.COMMAND, self._on_command)
         transport = line.parameters.transport
         for name in line.camera_names:
             self._subscribe(topics.image_topic(name, transport), functools.partial(self._on_image, name))
             self._subscribe(topics.camera_info_topic(name), functools.partial(self._on_camera_info, name))
-        self._subscribe(topics.ODOMETRY, self._on_odometry)
-        self._subscribe(topics.COMMAND, self._on_command)
         self.get_logger().info(
             f"active with {line.planner.name}: waiting for {len(line.camera_names)} cameras by {transport} images"
         )

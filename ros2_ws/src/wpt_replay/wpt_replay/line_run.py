@@ -137,7 +137,7 @@ def run_line(
     Raises ReplayError when the node ends early or never becomes ready.
     """
     environment = dict(os.environ)
-    environment.setdefault("ROS_DOMAIN_ID", str(_own_domain()))
+    environment.setdefault("ROS_DOMAIN_ID", str(own_domain()))
     environment.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     options = options or ReplayOptions(
         lockstep=lockstep, planner=PLANNER_NODE, wait_timeout_s=START_TIMEOUT_S
@@ -156,7 +156,7 @@ def run_line(
     parameters = dict(parameters or {})
     if lockstep:
         parameters = reliable_inputs(bag) | parameters
-    process = _start_planner(planner, parameters, environment, log)
+    process = start_planner(planner, parameters, environment, log)
     try:
         replayer = Replayer(node, bag, options, on_progress=on_progress, on_image=_image_clock(run))
         watch = threading.Thread(target=_stop_with, args=(process, replayer), daemon=True)
@@ -172,7 +172,7 @@ def run_line(
             )
         recorder.wait_until_settled(run.replay.cycles_complete, DRAIN_S)
     finally:
-        run.planner_exit = _stop_planner(process)
+        run.planner_exit = stop_planner(process)
         executor.shutdown(timeout_sec=1.0)
         spinner.join(timeout=2.0)
         node.destroy_node()
@@ -204,7 +204,7 @@ def planner_executable() -> Path:
     )
 
 
-def _start_planner(
+def start_planner(
     planner: str, parameters: Mapping[str, object], environment: dict[str, str], log: Path | None
 ) -> subprocess.Popen:
     command = [
@@ -228,7 +228,7 @@ def _start_planner(
     )
 
 
-def _stop_planner(process: subprocess.Popen) -> int:
+def stop_planner(process: subprocess.Popen) -> int:
     if process.poll() is None:
         process.send_signal(signal.SIGINT)
         try:
@@ -258,7 +258,7 @@ def _spin(executor: SingleThreadedExecutor) -> None:
         pass
 
 
-def _own_domain() -> int:
+def own_domain() -> int:
     # 1..100: the ports of higher ids can collide with those that the system hands out.
     return 1 + os.getpid() % 100
 
