@@ -128,7 +128,9 @@ def test_results_are_the_same_from_a_partial_file_and_whatever_the_workers(tmp_p
 def test_a_faulty_planner_is_counted_and_the_run_goes_on(
     faulty_planners: None, planner: str, words: str
 ) -> None:
-    job = DriveJob(driver=planner, tick_limit=60, plan_timeout=0.5, silence_s=10.0)
+    job = DriveJob(
+        driver=planner, tick_limit=60, plan_timeout=0.5, silence_s=6.0 if planner == "hangs" else 60.0
+    )
     outcome = drive_routes(job, [quiet(0), quiet(1)] if planner != "hangs" else [quiet(0)], workers=1)
     assert len(outcome.results) == (1 if planner == "hangs" else 2)
     for result in outcome.results:

@@ -22,9 +22,9 @@ from wpt_sim.ego_vehicle import HARDEST_BRAKING, MAX_STEER_RATE, Control, step_e
 from wpt_sim.episode import DT
 from wpt_sim.expert_others import Expectations, slow_places
 from wpt_sim.expert_overtaking import Overtaking
-from wpt_sim.expert_path import Path, path_from, speed_cap, steer_along
+from wpt_sim.expert_path import Path, SideStep, path_from, speed_cap, steer_along
 from wpt_sim.expert_rules import Rules
-from wpt_sim.expert_space_time import PathDiscs, space_time
+from wpt_sim.expert_space_time import OthersMotion, PathDiscs, space_time
 from wpt_sim.expert_speed_search import COMFORT_JERK, Road, SpeedProfile, search
 from wpt_sim.observation import Observation
 from wpt_sim.road_map import RoadMap
@@ -94,22 +94,39 @@ class Expert:
     def _search(self, observation: Observation) -> None:
         ego, s = observation.ego, observation.s
         step = self._overtaking.update(observation)
-        path = path_from(self._route, s, step)
-        walls = self._rules.walls(observation)
-        discs = PathDiscs(path)
-        motions = [
-            m for m in self._expectations.motions(observation, self._rules.ahead(s)) if discs.may_meet(m)
-        ]
-        others = space_time(discs, motions)
-        walls += self._rules.kept_clear(path, others.contact, s, ego.speed)
+        rules = self._rules.walls(observation)
+        motions = self._expectations.motions(observation, self._rules.ahead(s))
         slow = [*slow_places(self._route, observation), *self._rules.slow_entries(s)]
+        self._planned_at = observation.time_s
+        entry = self._overtaking.slow_entries(s)
+        self._path, self._profile = self._best_speed(observation, step, motions, rules, slow + entry)
+        if step is not None and self._overtaking.may_stay_back(s):
+            waiting = self._overtaking.waiting_place(s, ego.speed)
+            path, profile = self._best_speed(observation, None, motions, [*rules, waiting], slow)
+            if profile.cost < self._profile.cost:
+                self._path, self._profile = path, profile
+                self._overtaking.stay_back(observation)
+
+    def _best_speed(
+        self,
+        observation: Observation,
+        step: SideStep | None,
+        motions: list[OthersMotion],
+        walls: list[float],
+        slow: list[tuple[float, float]],
+    ) -> tuple[Path, SpeedProfile]:
+        """The path with or without a step aside, and the cheapest speed along it."""
+        ego, s = observation.ego, observation.s
+        path = path_from(self._route, s, step)
+        discs = PathDiscs(path)
+        others = space_time(discs, [m for m in motions if discs.may_meet(m)])
+        walls = walls + self._rules.kept_clear(path, others.contact, s, ego.speed)
         road = Road(
             cap=speed_cap(path, BRAKING_AHEAD, walls, slow),
             wall=min(walls, default=math.inf) - s + 0.5,
             no_standing=self._rules.no_standing(path, step),
         )
-        self._path, self._planned_at = path, observation.time_s
-        self._profile = search(road, others, ego.speed, ego.acceleration)
+        return path, search(road, others, ego.speed, ego.acceleration)
 
     def _control(self, ego: EgoPose, s: float, elapsed: float) -> Control:
         wanted = self._profile.acceleration(elapsed + DT)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from wpt_sim.expert_junctions import EGO_FRONT
 from wpt_sim.expert_others import is_obstacle
 from wpt_sim.expert_path import SideStep
@@ -14,6 +16,11 @@ SIDE_GAP = 0.75  # metres beside the obstacle
 NOTICED = 50.0  # metres
 SHORTEST_RAMP, RAMP_TIME = 11.0, 1.7  # metres, seconds
 LONGEST_RAMP = 24.0
+# Share of the ramp, and m/s there: so slow that one can still stop beside the opposing lane.
+ENTRY_SHARE, ENTRY_SPEED = 0.25, 4.5
+NO_RETURN, ROOM_TO_STEER, SHORTEST_STEERING = 5.0, 10.0, 7.0  # metres before the step is full
+FIRM_BRAKING = 4.0  # m/s2
+RETURNED = 0.9  # metres beside the route, below which a step aside may begin anew
 
 
 class Overtaking:
@@ -42,6 +49,36 @@ class Overtaking:
             offset = right_edge - beside if self._passes_on_the_right(at) else left_edge + beside
             self._extend(rear, front, offset, observation)
         return self.step
+
+    def may_stay_back(self, s: float) -> bool:
+        """Whether the ego is not so far beside its lane yet that it could not return behind the obstacle."""
+        return self.step is not None and s < self.step.full_from - NO_RETURN and self._enters_opposing_lane()
+
+    def waiting_place(self, s: float, speed: float) -> float:
+        """Route metres of base_link at which to wait in the own lane with room to steer out later."""
+        return max(self.step.full_from - ROOM_TO_STEER, s + speed**2 / (2 * FIRM_BRAKING))
+
+    def stay_back(self, observation: Observation) -> None:
+        """The ego stays in its lane for now: the step aside begins anew from where it is."""
+        step, s = self.step, observation.s
+        if s > step.begin and abs(observation.lateral) < RETURNED:
+            begin = s + 0.3
+            self.step = replace(step, begin=begin, full_from=max(step.full_from, begin + SHORTEST_STEERING))
+
+    def _enters_opposing_lane(self) -> bool:
+        step = self.step
+        if step is None or step.offset < 0.0:
+            return False
+        left = self._road_map.lanes[self._route.lane_at(step.full_from)].left
+        return left is None or self._road_map.lanes[left].kind is not LaneKind.DRIVING
+
+    def slow_entries(self, s: float) -> list[tuple[float, float]]:
+        """(route metres, m/s): into an opposing lane slowly, since one who comes may hide another."""
+        step = self.step
+        if not self._enters_opposing_lane():
+            return []
+        entry = step.begin + ENTRY_SHARE * (step.full_from - step.begin)
+        return [(entry, ENTRY_SPEED)] if s < entry else []
 
     def _passes_on_the_right(self, s: float) -> bool:
         """Whether only the lane to the right goes the same way as the route there."""

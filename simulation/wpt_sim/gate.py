@@ -44,15 +44,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--routes", type=int, default=120, help="test routes, families taking turns (default 120)"
     )
     parser.add_argument(
-        "--train-drives", type=int, default=240, help="expert drives to learn from (default 240)"
+        "--train-drives", type=int, default=180, help="expert drives to learn from (default 180)"
     )
     parser.add_argument(
         "--corrections",
         type=int,
         nargs="*",
-        default=[120, 120],
+        default=[90, 90],
         metavar="N",
-        help="drives of the policy under the expert's eye, per round (default 120 120)",
+        help="drives of the policy under the expert's eye, per round (default 90 90)",
     )
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--split", default="test", choices=SPLITS)
@@ -174,10 +174,10 @@ def drive_row(
     label: str, driver: str, specs: Sequence[EpisodeSpec], arguments: argparse.Namespace, work: Path
 ) -> Row:
     """Drive all routes with one driver; results are kept in --work."""
-    learned = driver.partition(":")[0] in LEARNED
-    pictures = str(arguments.video / label.replace(" ", "_")) if arguments.video and learned else None
+    name = driver.partition(":")[0]
+    pictures = str(arguments.video / name) if arguments.video and name in LEARNED else None
     job = DriveJob(driver=driver, plan_rate=arguments.plan_rate, pictures=pictures)
-    partial = work / "routes" / f"{driver.partition(':')[0]}.partial.jsonl"
+    partial = work / "routes" / f"{name}.partial.jsonl"
     outcome = drive_routes(job, specs, workers=arguments.workers, partial=partial, label=label)
     for sentence in outcome.broken:
         print(f"not driven: {sentence}", file=sys.stderr)
