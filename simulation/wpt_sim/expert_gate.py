@@ -24,7 +24,7 @@ CLEAN_GATE = 0.97  # share of routes without an infraction
 SCORE_GATE = 95.0  # driving score of the expert through Plan and follower
 EMERGENCY = -4.05  # m/s2: Bench2Drive's comfort bound; harder braking counts as an emergency
 DRIVERS = ("expert_plan", "expert")
-FIRST_SEED = 1000  # the tuning runs used seeds below, on networks of their own
+FIRST_SEED = 5000  # the runs while tuning used lower seeds, on the networks of tuning and dev
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ ENTRY_SPEED = 4.5  # m/s
 BEFORE_CROSSING = 1.2  # metres: walkers do not pass a bumper that is nearer
 ASIDE = 0.45  # metres beside the route from which a stepping aside must be carried through
 HALTED = 0.08  # m/s
-AT_LINE = 3.0  # metres before the line within which a halt counts
+AT_LINE = 3.8  # metres before the line within which a halt counts
 BEHIND_LINE = EGO_REAR_OVERHANG + 1.2  # metres of base_link past the line until the tail is over it
 # Metres between line and conflict: with less, one waits before the line and not behind it.
 SMALLEST_ROOM = 5.0
@@ -128,7 +128,9 @@ class Rules:
                 begin, last = self._zone_begin(junction), junction.conflict_s[1]
                 zone |= (stations > begin) & (stations < last + EGO_REAR_OVERHANG)
         for _, first, last in self._crossings:
-            zone |= (stations > first - EGO_FRONT - BEFORE_CROSSING) & (
-                stations < last + EGO_REAR_OVERHANG + 0.3
-            )
+            begin = first - EGO_FRONT - BEFORE_CROSSING
+            for junction in self.junctions:
+                if begin < junction.line_s - EGO_FRONT < first:  # at a stop line one may always wait
+                    begin = junction.line_s - EGO_FRONT - BEFORE_LINE + 0.4
+            zone |= (stations > begin) & (stations < last + EGO_REAR_OVERHANG + 0.3)
         return zone
