@@ -169,3 +169,17 @@ def test_a_signal_ends_an_endless_replay_with_code_0(
         node.destroy_node()
         rclpy.try_shutdown(context=context)
     assert json.loads(file.read_text())["ended"] == "interrupted"
+
+
+@pytest.mark.parametrize("words", [("bag_cli", "info"), ("replay_cli", "check", "--bag")])
+def test_an_output_that_nobody_reads_ends_quietly(factory_bag: Path, words: tuple[str, ...]) -> None:
+    module, *arguments = words
+    process = subprocess.Popen(
+        [sys.executable, "-m", f"wpt_replay.{module}", *arguments, str(factory_bag)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    process.stdout.close()  # as `| head` does, before the first line is written
+    errors = process.stderr.read()
+    assert process.wait(60) == 0 and "BrokenPipe" not in errors, errors

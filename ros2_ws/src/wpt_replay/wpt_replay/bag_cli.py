@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
 
 from wpt_scenes.dataset_error import DatasetError
 
 from wpt_replay.errors import BagError
+from wpt_replay.unread_output import quiet_when_unread
 
 EXAMPLES = """examples:
   wpt-bag convert --data nuscenes --version v1.0-mini --scene scene-0061 --out bags
@@ -108,17 +108,13 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; exit code 0, 1 for a data set or bag that cannot be used, 130 when interrupted."""
     args = build_parser().parse_args(argv)
     try:
-        return args.run(args)
+        return quiet_when_unread(lambda: args.run(args))
     except (BagError, DatasetError) as error:
         print(f"wpt-bag {args.command}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"wpt-bag {args.command}: interrupted, nothing half-written is left", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        # Whoever read the output has seen enough (`| head`); Python's own flush at the end must not complain either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
 
 
 if __name__ == "__main__":

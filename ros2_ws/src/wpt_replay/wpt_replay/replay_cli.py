@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.util
-import os
 import sys
 from typing import NamedTuple
 
 from wpt_scenes.dataset_error import DatasetError
 
 from wpt_replay.errors import ReplayError
+from wpt_replay.unread_output import quiet_when_unread
 
 PROGRAM = "wpt-replay"
 
@@ -79,16 +79,12 @@ def main(argv: list[str] | None = None) -> int:
     args = build_parser(own[0] if own else None).parse_args(own)
     args.ros_args = ros_args
     try:
-        return args.run(args)
+        return quiet_when_unread(lambda: args.run(args))
     except (ReplayError, DatasetError) as error:
         print(f"{PROGRAM} {args.command}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
-        # Whoever read the output has seen enough (`| head`); Python's own flush at the end must not complain either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
 
 
 if __name__ == "__main__":
