@@ -29,6 +29,9 @@ START_TIMEOUT_S = (
     90.0  # a first start on a busy two-core machine imports torch from a cold disk in about 20 s
 )
 STOP_TIMEOUT_S = 5.0
+# A reliable message that got lost comes again with the next heartbeat, 0.1 to 0.2 s later: longer than the node's own
+# time-out of 0.1 s, within which one set in some hundreds was then closed without it. It must stay below max_age (0.5 s).
+LOCKSTEP_SET_TIMEOUT_S = 0.4
 _INPUT_TYPES = {
     "sensor_msgs/msg/CompressedImage",
     "sensor_msgs/msg/Image",
@@ -155,7 +158,7 @@ def run_line(
     spinner.start()
     parameters = dict(parameters or {})
     if lockstep:
-        parameters = reliable_inputs(bag) | parameters
+        parameters = reliable_inputs(bag) | {"set_timeout": LOCKSTEP_SET_TIMEOUT_S} | parameters
     process = start_planner(planner, parameters, environment, log)
     try:
         replayer = Replayer(node, bag, options, on_progress=on_progress, on_image=_image_clock(run))

@@ -34,7 +34,7 @@ from wpt_policy.planner import PlannerError
 
 from wpt_replay import bag_topics
 from wpt_replay.errors import ReplayError
-from wpt_replay.line_run import PLANNER_NODE, own_domain, start_planner, stop_planner
+from wpt_replay.line_run import LOCKSTEP_SET_TIMEOUT_S, PLANNER_NODE, own_domain, start_planner, stop_planner
 
 START_TIMEOUT_S = 90.0
 ANSWER_TIMEOUT_S = 10.0
@@ -88,6 +88,7 @@ class NodePlanner:
         parameters: dict[str, object] = {
             "transport": "raw" if self._pixels else "compressed",
             "max_age": 10.0,
+            "set_timeout": LOCKSTEP_SET_TIMEOUT_S,
             **_WIDE_LIMITS,
             **{
                 f"qos_overrides.{publisher.topic_name}.subscription.reliability": "reliable"
