@@ -69,14 +69,24 @@ def test_the_tables_are_valid_and_everything_lies_beside_them(written) -> None:
     assert tables.scene_names() == tuple(f"wpt-sim-train-001-{number:04d}" for number in range(3))
     assert tables.count("map") == 1 and tables.count("log") == 3 and not tables.findings
     names = {path.name for path in folder.iterdir() if not path.name.endswith(".json") or path.stem in
-             ("command", "scenes", "dataset_card")}  # fmt: skip
+             ("command", "scenes", "dataset_card", "routes", "signals")}  # fmt: skip
     assert names == {"command.json", "scenes.json", "dataset_card.json", "dataset_card.md", "unlabelled_samples.txt",
-                     "samples_natural.txt", "samples_interactive.txt"}  # fmt: skip
+                     "samples_natural.txt", "samples_interactive.txt", "routes.json", "signals.json",
+                     "lane_directions"}  # fmt: skip
+    routes = json.loads((folder / "routes.json").read_text())["scenes"]
+    assert set(routes) == set(tables.scene_names())
+    signals = json.loads((folder / "signals.json").read_text())["samples"]
+    assert set(signals) <= {row["token"] for row in tables.rows("sample")}
     for scene_name in tables.scene_names():
         scene = load_scene(tables, scene_name)
         assert not scene.missing_images() and len(scene.images) == 6
         log = read_log(folder.parent / "scene_logs" / f"{scene_name}.scenelog")
         assert log.steps == LOG.steps
+        assert (folder / "lane_directions" / f"{scene.location}.png").exists()
+        route = np.array(routes[scene_name])
+        for keyframe in scene.keyframes:
+            place = keyframe.global_from_base[:2, 3]
+            assert np.hypot(*(route - place).T).min() < 4.0
 
 
 def test_scenes_of_one_data_set_share_no_stamp(written) -> None:

@@ -8,6 +8,7 @@ Beside the 13 tables, in the version's folder:
     samples_interactive.txt   tokens of the samples that interaction.is_interactive tells
     scenes.json               by scene: episode, scene log, shift from map to global frame, disturbances; dropped drives
     dataset_card.md, .json    distributions
+    routes.json, signals.json, lane_directions/   what the road asks of the ego (see road_labels)
 
 and in ``scene_logs/`` of the data set's root the log of every scene. Token files have one token a line.
 """
@@ -39,6 +40,7 @@ from wpt_sim.image_size import image_size, require_wide
 from wpt_sim.interaction import is_interactive
 from wpt_sim.network import SPLITS, load_road_map
 from wpt_sim.renderer.rigs import bench2drive_rig, nuscenes_rig
+from wpt_sim.road_labels import SignalAhead, signal_ahead, write_lane_directions, write_routes, write_signals
 from wpt_sim.sample_lists import write_commands, write_token_list
 from wpt_sim.scene_export import ExportedScene, export_scene
 from wpt_sim.scene_log_file import ENDING, write_log
@@ -88,12 +90,16 @@ class DatasetOrder:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class MadeScene:
-    """exported: None where every attempt was dropped. dropped: a sentence for each dropped drive."""
+    """exported: None where every attempt was dropped. dropped: a sentence for each dropped drive.
+
+    interactive, signals: by keyframe.
+    """
 
     number: int
     exported: ExportedScene | None
     dropped: tuple[str, ...]
     interactive: tuple[bool, ...] = ()
+    signals: tuple[SignalAhead | None, ...] = ()
 
 
 def write_dataset(order: DatasetOrder, *, workers: int = 1, on_scene=None) -> Path:
@@ -117,6 +123,7 @@ def write_dataset(order: DatasetOrder, *, workers: int = 1, on_scene=None) -> Pa
         raise SimulationError(f"every drive was dropped (first: {reasons}): choose another seed or driver.")
     write_tables(order.out, order.version, [scene.exported.writer for scene in kept], _maps(kept))
     _write_lists(folder, kept)
+    _write_road_labels(folder, kept)
     _write_scenes(order, folder, made)
     card = make_card(NuScenesTables.load(order.out, order.version))
     write_card(folder, [card, SCENE_0103], _notes(order, made), _counts(made))
@@ -157,6 +164,9 @@ def make_scene(order: DatasetOrder, number: int) -> MadeScene:
             exported=exported,
             dropped=tuple(dropped),
             interactive=tuple(is_interactive(drive.log, time_s) for time_s in exported.times_s),
+            signals=tuple(
+                signal_ahead(spec.road_map, spec.route, drive.log.state_at(time_s)) for time_s in exported.times_s
+            ),
         )
     return MadeScene(number=number, exported=None, dropped=tuple(dropped))
 
@@ -255,6 +265,19 @@ def _write_lists(folder: Path, kept: Sequence[MadeScene]) -> None:
         ("samples_interactive", "another actor within 2 m of the ego-lane corridor within 4 s", interactive),
     ):
         write_token_list(folder / f"{name}.txt", title, tokens)
+
+
+def _write_road_labels(folder: Path, kept: Sequence[MadeScene]) -> None:
+    exported = [scene.exported for scene in kept]
+    write_routes(folder, {scene.writer.name: (scene.log.spec.route, scene.shift) for scene in exported})
+    signals = {}
+    for scene in kept:
+        for token, signal in zip(scene.exported.tokens, scene.signals, strict=True):
+            if signal is not None:
+                signals[token] = (signal, scene.exported.shift)
+    write_signals(folder, signals)
+    for name in sorted({scene.log.spec.network for scene in exported}):
+        write_lane_directions(folder, load_road_map(name))
 
 
 def _write_scenes(order: DatasetOrder, folder: Path, made: Sequence[MadeScene]) -> None:
