@@ -20,8 +20,10 @@ from wpt_sim.renderer import Renderer
 from wpt_sim.renderer.camera_view import clip_at_depth
 from wpt_sim.renderer.ground import map_ground, mask_ground
 from wpt_sim.renderer.rigs import bench2drive_rig, nuscenes_rig, perturbed
+from wpt_sim.renderer.vehicle_bodies import body_of
 from wpt_sim.road_map import Building, Lane, LaneKind, RoadMap
 from wpt_sim.still_traffic import ego_on_lane, still_state
+from wpt_sim.vehicles import VEHICLES, VehicleSize
 from wpt_sim.world_state import Actor, ActorKind, EgoPose, Lights, SignalColour, WorldState
 
 DAY = {"light": "day", "noise": 0.0}
@@ -180,12 +182,52 @@ def box_overlaps(renderer: Renderer, states: list[WorldState]) -> list[tuple[flo
 
 def test_vehicles_fill_their_two_dimensional_boxes(renderer: Renderer, states: list[WorldState]) -> None:
     overlaps = box_overlaps(renderer, states)
-    # Two-wheelers are narrow inside boxes that their handlebars make wide.
-    slim = [value for value, kind in overlaps if kind in ("MOTORCYCLE", "BICYCLE")]
-    wide = [value for value, kind in overlaps if kind not in ("MOTORCYCLE", "BICYCLE")]
-    assert len(wide) >= 12 and len(slim) >= 2
-    assert min(wide) > 0.85
-    assert min(slim) > 0.6
+    assert len(overlaps) >= 16
+    assert {"MOTORCYCLE", "BICYCLE"} & {kind for _, kind in overlaps}
+    assert min(overlaps)[0] > 0.85
+
+
+@pytest.mark.parametrize("size", VEHICLES.values(), ids=VEHICLES)
+def test_every_kind_of_vehicle_fills_its_box_from_every_side(
+    plain_renderer: Renderer, size: VehicleSize
+) -> None:
+    """Near (the box just fits the image) and far (about 20 pixels), ahead and behind, around the compass."""
+    across = plain_renderer.rig["cam_back"].intrinsics[0, 0] * min(size.width, size.height) / 22.0
+    overlaps = []
+    for turn in range(16):
+        yaw = math.radians(22.5 * turn + 4.0)
+        reach = 0.5 * abs(size.length * math.cos(yaw)) + 0.5 * abs(size.width * math.sin(yaw))
+        for x in (-across, -reach - 3.1, reach + 6.2):
+            other = Actor(
+                id="a", kind=size.kind, x=x, y=0.4, yaw=yaw, speed=0.3 * turn, length=size.length,
+                width=size.width, height=size.height, colour_seed=turn,
+            )  # fmt: skip
+            overlaps += box_overlaps(plain_renderer, [scene(other)])
+    assert len(overlaps) >= 24
+    assert min(overlaps)[0] > 0.85
+
+
+@pytest.mark.parametrize("kind", list(ActorKind))
+def test_bodies_of_any_size_stay_in_their_boxes(kind: ActorKind) -> None:
+    """Boxes of recorded scenes have sizes of their own."""
+    usual = {ActorKind.PEDESTRIAN: (0.55, 0.65, 1.75)} | {
+        size.kind: (size.length, size.width, size.height) for size in VEHICLES.values()
+    }
+    for scale in ((1.0, 1.0, 1.0), (0.85, 0.85, 0.85), (1.2, 0.85, 0.95), (0.9, 1.2, 1.1)):
+        sides = np.array(usual[kind]) * scale
+        for step in range(8):
+            body = body_of(
+                Actor(
+                    id="a", kind=kind, x=0.25 * step, y=0.0, yaw=0.0, speed=float(step), length=sides[0],
+                    width=sides[1], height=sides[2], colour_seed=step,
+                )
+            )  # fmt: skip
+            for detailed in (False, True):
+                for eye in ((9.0, 5.0), (9.0, -5.0), (-9.0, 5.0), (-9.0, -5.0)):
+                    corners = body.faces(*eye, detailed).corners
+                    low, high = corners.min(axis=0), corners.max(axis=0)
+                    assert (np.abs([low[:2], high[:2]]) <= sides[:2] / 2 + 0.02).all()
+                    assert low[2] >= -1e-9 and high[2] <= sides[2] + 0.02
 
 
 def test_the_same_arguments_give_the_same_bytes(town: RoadMap, states: list[WorldState]) -> None:

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from wpt_sim.episode import EpisodeSpec, families, make_episode, scenario_names
+from wpt_sim.episode import DT, EpisodeSpec, families, make_episode, scenario_names
 from wpt_sim.road_map import Priority
+from wpt_sim.scenarios import CrossingPedestrian
 from wpt_sim.scenarios.arrival import EGO_FRONT, Approach, Meeting, first_meeting, needed_braking
 from wpt_sim.traffic import Traffic
 from wpt_sim.vehicles import actor_corners, boxes_overlap, ego_centre, ego_corners
-from wpt_sim.world_state import EgoPose, SignalColour, WorldState
+from wpt_sim.world_state import Actor, EgoPose, SignalColour, WorldState
 
 pytest.importorskip("libsumo", reason="libsumo is not installed: pip install libsumo==1.28.0")
 
@@ -181,3 +182,60 @@ def test_blind_failure_shares_on_unseen_networks() -> None:
         for scenario in scenario_names(family):
             failed = [drive(make_episode("test", family, scenario, seed)).failed for seed in range(10)]
             assert sum(failed) >= SMALLEST_FAILURE_SHARE * len(failed), (family, scenario, failed)
+
+
+class Stage:
+    """What a walker's script needs of the traffic."""
+
+    def __init__(self, spec: EpisodeSpec):
+        self.road_map, self.quiet_lanes = spec.road_map, set()
+
+    def place(self, actor: Actor) -> None:
+        self.walker = actor
+
+
+def walk(offset: float, from_behind: float, sets_off: float = math.inf) -> tuple[EpisodeSpec, list[Actor]]:
+    """The walker's states while an ego comes from `from_behind` metres at 5 m/s, halts with its front
+    `offset` metres beyond the walker's line and drives on at 2.5 m/s `sets_off` seconds after its start; they
+    must not touch.
+    """
+    spec = make_episode("tuning", "emergency_brake", "crossing_pedestrian", 0)
+    script, stage = CrossingPedestrian(spec), Stage(spec)
+    script.prepare(stage)
+    halt = spec.conflict_s - EGO_FRONT + offset
+    s, walker = halt - from_behind, []
+    for step in range(600):
+        speed = 5.0 if s < halt else 2.5 if step * DT >= sets_off else 0.0
+        s = min(s + speed * DT, spec.route.length)
+        x, y, yaw = spec.route.at(s)
+        ego = EgoPose(x=x, y=y, yaw=yaw, speed=speed)
+        script.before_step(stage, ego, step * DT)
+        assert not boxes_overlap(ego_corners(ego), actor_corners(stage.walker))
+        walker.append(stage.walker)
+    return spec, walker
+
+
+def walked(walker: list[Actor]) -> np.ndarray:
+    """Metres from the kerb."""
+    return np.array([math.dist((w.x, w.y), (walker[0].x, walker[0].y)) for w in walker])
+
+
+@pytest.mark.parametrize(
+    ("offset", "from_behind"), [(-0.5, 8.0), (1.0, 2.0)], ids=["at the bumper", "at the side"]
+)
+def test_a_walker_who_waits_for_a_standing_ego_turns_back_after_a_while(offset: float, from_behind: float):
+    _, walker = walk(offset, from_behind)
+    away = walked(walker)
+    halted = int(np.argmax(away >= away.max() - 1e-6))
+    assert away[halted] > (1.5 if from_behind > 5.0 else 0.1)
+    assert all(w.speed == 0.0 for w in walker[halted + 1 : halted + int(3.9 / DT)])
+    back = walker[halted + int(6.5 / DT)]
+    assert math.cos(back.yaw - walker[0].yaw) == pytest.approx(-1.0, abs=1e-6)
+    assert away[-1] == pytest.approx(0.0, abs=0.03) and walker[-1].speed == 0.0
+    assert (np.diff(away[halted:]) <= 1e-9).all()  # back to the kerb for good
+
+
+def test_a_waiting_walker_does_not_walk_into_an_ego_that_sets_off():
+    spec, walker = walk(1.0, 2.0, sets_off=3.0)
+    across = spec.parameters["from_lateral"] + spec.parameters["to_lateral"]
+    assert walked(walker)[-1] == pytest.approx(across, abs=0.2)

@@ -88,8 +88,9 @@ def redraw_scene(
     area = DrivableArea.load(tables, scene)
     rig = scene.rig if size is None else CameraRig([camera.resized(*size) for camera in scene.rig.values()])
     bounds = _bounds(scene)
+    # Nothing of a road map is known; the ground comes from the mask.
     renderer = Renderer(
-        _bare_map(scene.location, bounds),
+        RoadMap(name=scene.location, lanes={}, connections=(), junction_areas={}),
         rig,
         Appearance(seed, light=light, noise=0.0),
         ground=mask_ground(area.contains, bounds),
@@ -229,13 +230,6 @@ def _state(scene: Scene, boxes: BoxTracks, stamp_ns: int) -> WorldState:
     seconds = (stamp_ns - scene.keyframes[0].stamp_ns) / 1e9
     # The cameras' poses are given to the renderer; the state's ego is not looked at.
     return WorldState(time_s=seconds, ego=EgoPose(x=0.0, y=0.0, yaw=0.0, speed=0.0), actors=boxes.actors_at(stamp_ns))
-
-
-def _bare_map(name: str, bounds: Sequence[float]) -> RoadMap:
-    """A road map of which nothing is drawn (one square says where it is): the ground comes from the mask."""
-    middle = np.array([0.5 * (bounds[0] + bounds[2]), 0.5 * (bounds[1] + bounds[3])])
-    square = middle + np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
-    return RoadMap(name=name, lanes={}, connections=(), junction_areas={"middle": square})
 
 
 def _bounds(scene: Scene) -> tuple[float, float, float, float]:

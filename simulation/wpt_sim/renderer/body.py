@@ -107,3 +107,24 @@ def panel(
 def lamp_piece(faces: Sequence[Face], lamp: Lights | int, lit: Colour) -> Piece:
     """Return faces that shine in ``lit`` when the lamp's bit is set."""
     return Piece(faces=faces, lamp=int(lamp), lit=lit)
+
+
+def slanted(
+    bottom_x: tuple[float, float],
+    top_x: tuple[float, float],
+    y: tuple[float, float],
+    z: tuple[float, float],
+    colour: Colour,
+    *,
+    top_y: tuple[float, float] | None = None,
+) -> list[Face]:
+    """Return a solid between a lower and an upper upright-edged rectangle: a limb, a basket, a fairing.
+
+    Unlike ``cuboid``'s, its top may lie wholly before or behind its bottom, and may be the wider one. It is
+    open below."""
+    top_y = y if top_y is None else top_y
+    low = [(bottom_x[i], y[j], z[0]) for i, j in ((1, 1), (1, 0), (0, 0), (0, 1))]
+    high = [(top_x[i], top_y[j], z[1]) for i, j in ((1, 1), (1, 0), (0, 0), (0, 1))]
+    polygons = [[low[i], high[i], high[(i + 1) % 4], low[(i + 1) % 4]] for i in range(4)]
+    polygons.append([high[0], high[3], high[2], high[1]])
+    return [Face(np.array(polygon), colour) for polygon in polygons]

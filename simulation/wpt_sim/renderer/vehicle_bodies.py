@@ -1,4 +1,5 @@
-"""What road users look like: cars, trucks, buses, two-wheelers and pedestrians, filling their boxes.
+"""What road users look like: cars, trucks, buses and pedestrians, filling their boxes (for two-wheelers see
+``two_wheeler_bodies``).
 
 Frame: origin on the ground under the box centre, x forward, y left, z up. Lamps are larger than real ones
 (about 0.35 m), so that small images still show them; indicators do not blink."""
@@ -11,48 +12,36 @@ import numpy as np
 
 from wpt_scenes.factory.solids import GLASS, HEADLIGHT, TYRE, Colour, cuboid
 
-from wpt_sim.renderer.body import HEAD_LAMP, TAIL_LAMP, Body, FaceSet, Piece, disc, lamp_piece, panel
+from wpt_sim.renderer.body import (
+    HEAD_LAMP,
+    TAIL_LAMP,
+    Body,
+    FaceSet,
+    Piece,
+    disc,
+    lamp_piece,
+    panel,
+    slanted,
+)
+from wpt_sim.renderer.body_colours import (
+    AMBER_OFF,
+    AMBER_ON,
+    BRAKE_OFF,
+    BRAKE_ON,
+    BUS_PAINTS,
+    CLOTHES,
+    HEAD_ON,
+    PAINTS,
+    SKIN,
+    TAIL_ON,
+    TROUSERS,
+    TRUCK_PAINTS,
+    pick,
+)
+from wpt_sim.renderer.two_wheeler_bodies import bicycle, motorcycle
 from wpt_sim.world_state import Actor, ActorKind, Lights
 
-PAINTS: tuple[Colour, ...] = (
-    (188, 30, 34),
-    (34, 74, 150),
-    (232, 232, 232),
-    (40, 42, 46),
-    (150, 156, 164),
-    (20, 96, 92),
-    (206, 170, 44),
-    (104, 42, 62),
-    (92, 116, 72),
-    (196, 108, 40),
-    (86, 128, 176),
-    (212, 206, 188),
-)
-TRUCK_PAINTS: tuple[Colour, ...] = (
-    (206, 96, 36),
-    (46, 96, 160),
-    (60, 122, 76),
-    (190, 190, 186),
-    (160, 40, 40),
-)
-BUS_PAINTS: tuple[Colour, ...] = ((214, 176, 40), (184, 44, 40), (44, 128, 112), (60, 88, 168))
-CLOTHES: tuple[Colour, ...] = (
-    (206, 60, 56),
-    (60, 100, 190),
-    (232, 200, 60),
-    (240, 240, 236),
-    (70, 140, 90),
-    (150, 80, 160),
-    (50, 54, 64),
-    (224, 128, 50),
-)
-TROUSERS: tuple[Colour, ...] = ((44, 50, 80), (60, 58, 56), (96, 86, 70), (36, 38, 42))
-SKIN: tuple[Colour, ...] = ((214, 172, 142), (168, 120, 88), (112, 76, 56))
-
 _SILL: Colour = (28, 28, 30)
-_BRAKE_OFF, _BRAKE_ON, _TAIL_ON = (120, 20, 22), (255, 40, 24), (178, 24, 22)
-_AMBER_OFF, _AMBER_ON = (140, 92, 40), (255, 168, 0)
-_HEAD_ON: Colour = (255, 252, 226)
 _SKIN_M = 0.012  # decals lie so far outside the surface under them
 _STRIDE_PHASES = 6
 _STRIDE_M = 1.5  # metres a person walks with two steps
@@ -72,19 +61,17 @@ def body_of(actor: Actor) -> Body:
 def _body(kind: ActorKind, length: float, width: float, height: float, seed: int, phase: int) -> Body:
     rng = np.random.default_rng([seed, 21])
     if kind is ActorKind.CAR:
-        return _car(length, width, height, _pick(rng, PAINTS), estate=length > 4.6 or rng.random() < 0.4)
+        return _car(length, width, height, pick(rng, PAINTS), estate=length > 4.6 or rng.random() < 0.4)
     if kind is ActorKind.TRUCK:
-        cargo = _pick(rng, ((222, 222, 216), (196, 200, 206), (170, 150, 110), (88, 110, 140)))
-        return _truck(length, width, height, _pick(rng, TRUCK_PAINTS), cargo)
+        cargo = pick(rng, ((222, 222, 216), (196, 200, 206), (170, 150, 110), (88, 110, 140)))
+        return _truck(length, width, height, pick(rng, TRUCK_PAINTS), cargo)
     if kind is ActorKind.BUS:
-        return _bus(length, width, height, _pick(rng, BUS_PAINTS))
+        return _bus(length, width, height, pick(rng, BUS_PAINTS))
     if kind is ActorKind.PEDESTRIAN:
         return _pedestrian(length, width, height, rng, phase)
-    return _two_wheeler(length, width, height, rng, phase, motor=kind is ActorKind.MOTORCYCLE)
-
-
-def _pick(rng: np.random.Generator, choices: tuple[Colour, ...]) -> Colour:
-    return choices[int(rng.integers(len(choices)))]
+    if kind is ActorKind.MOTORCYCLE:
+        return motorcycle(length, width, height, rng)
+    return bicycle(length, width, height, rng, crank=2.0 * np.pi * phase / _STRIDE_PHASES)
 
 
 def _lamps(length: float, width: float, z: float, size: float = 0.15) -> list[Piece]:
@@ -95,23 +82,23 @@ def _lamps(length: float, width: float, z: float, size: float = 0.15) -> list[Pi
     inner, outer = side - 2.9 * size, side - 0.75 * size
     pieces = [
         lamp_piece(
-            [panel((front, s * inner, z), half, 0, 1, HEADLIGHT) for s in (1, -1)], HEAD_LAMP, _HEAD_ON
+            [panel((front, s * inner, z), half, 0, 1, HEADLIGHT) for s in (1, -1)], HEAD_LAMP, HEAD_ON
         ),
         lamp_piece(
-            [panel((back, s * inner, z + 0.1), half, 0, -1, _BRAKE_OFF) for s in (1, -1)], TAIL_LAMP, _TAIL_ON
+            [panel((back, s * inner, z + 0.1), half, 0, -1, BRAKE_OFF) for s in (1, -1)], TAIL_LAMP, TAIL_ON
         ),
     ]
-    brake = [panel((back - _SKIN_M, s * inner, z + 0.1), half, 0, -1, _BRAKE_OFF) for s in (1, -1)]
-    pieces.append(lamp_piece(brake, Lights.BRAKE, _BRAKE_ON))
+    brake = [panel((back - _SKIN_M, s * inner, z + 0.1), half, 0, -1, BRAKE_OFF) for s in (1, -1)]
+    pieces.append(lamp_piece(brake, Lights.BRAKE, BRAKE_ON))
     for bit, sign in ((Lights.LEFT, 1), (Lights.RIGHT, -1)):
         tall = (0.75 * size, 1.1 * size)
         faces = [
-            panel((front, sign * outer, z), tall, 0, 1, _AMBER_OFF),
-            panel((back, sign * outer, z + 0.1), tall, 0, -1, _AMBER_OFF),
+            panel((front, sign * outer, z), tall, 0, 1, AMBER_OFF),
+            panel((back, sign * outer, z + 0.1), tall, 0, -1, AMBER_OFF),
         ]
         for x in (front - 1.1 * size, back + 1.1 * size):
-            faces.append(panel((x, sign * side, z + 0.05), (1.1 * size, 0.8 * size), 1, sign, _AMBER_OFF))
-        pieces.append(lamp_piece(faces, bit, _AMBER_ON))
+            faces.append(panel((x, sign * side, z + 0.05), (1.1 * size, 0.8 * size), 1, sign, AMBER_OFF))
+        pieces.append(lamp_piece(faces, bit, AMBER_ON))
     return pieces
 
 
@@ -176,7 +163,7 @@ def _car(length: float, width: float, height: float, paint: Colour, estate: bool
         panel((half_length + 0.008, 0.0, 0.42), (0.24, 0.055), 0, 1, (236, 236, 228)),
         panel((-half_length - 0.008, 0.0, 0.52 * waist + 0.12), (0.24, 0.055), 0, -1, (236, 236, 228)),
     ]
-    high_brake = panel((tail + 0.92 * rake - 0.03, 0.0, height - 0.07), (0.26, 0.05), 0, -1, _BRAKE_OFF)
+    high_brake = panel((tail + 0.92 * rake - 0.03, 0.0, height - 0.07), (0.26, 0.05), 0, -1, BRAKE_OFF)
     lamps = _lamps(length, width, 0.74 * waist)
     near = [
         Piece(faces=sill),
@@ -185,7 +172,7 @@ def _car(length: float, width: float, height: float, paint: Colour, estate: bool
         Piece(faces=bumpers),
     ]
     near += [Piece(faces=cabin), Piece(faces=pillars), Piece(faces=roof), Piece(faces=plates), *lamps]
-    near.append(lamp_piece([high_brake], Lights.BRAKE, _BRAKE_ON))
+    near.append(lamp_piece([high_brake], Lights.BRAKE, BRAKE_ON))
     whole = cuboid((-half_length, half_length), (-half_width, half_width), (0.05, waist), paint)
     far = [Piece(faces=whole), Piece(faces=cabin), Piece(faces=roof[4:]), *lamps]
     return Body([FaceSet(near)], [FaceSet(far)])
@@ -193,28 +180,30 @@ def _car(length: float, width: float, height: float, paint: Colour, estate: bool
 
 def _truck(length: float, width: float, height: float, paint: Colour, cargo: Colour) -> Body:
     half_length, half_width = 0.5 * length - _SKIN_M, 0.5 * width - _SKIN_M
-    cab_back, cab_top = half_length - 1.9, min(height, 2.75)
+    # A high-roof cab: a low one would leave the upper front of the box empty.
+    cab_back, cab_top = half_length - 1.9, height - 0.08
     chassis = cuboid(
         (-half_length, half_length - 0.1), (-half_width + 0.1, half_width - 0.1), (0.12, 0.85), _SILL
     )
-    cab = cuboid(
+    cab = slanted(
         (cab_back, half_length),
+        (cab_back, half_length - 0.22),
         (-half_width, half_width),
         (0.30, cab_top),
         paint,
-        top_inset=(0.28, 0.0, 0.04),
+        top_y=(-half_width + 0.04, half_width - 0.04),
     )
-    glass = [panel((half_length - 0.10, 0.0, 0.70 * cab_top), (0.42 * width, 0.16 * cab_top), 0, 1, GLASS)]
+    glass = [panel((half_length - 0.10, 0.0, 0.60 * cab_top), (0.42 * width, 0.14 * cab_top), 0, 1, GLASS)]
     for side in (1, -1):
         window = panel(
-            (half_length - 1.0, side * half_width, 0.72 * cab_top), (0.5, 0.14 * cab_top), 1, side, GLASS
+            (half_length - 0.9, side * half_width, 0.62 * cab_top), (0.5, 0.12 * cab_top), 1, side, GLASS
         )
         glass.append(window)
     box = cuboid((-half_length, cab_back - 0.12), (-half_width, half_width), (0.80, height), cargo)
     stripe = [
         panel(
             (0.5 * (cab_back - half_length), side * (half_width + 0.01), 0.55 * height),
-            (0.38 * length, 0.22),
+            (0.5 * (cab_back + half_length) - 0.14, 0.22),
             1,
             side,
             paint,
@@ -298,85 +287,9 @@ def _bus(length: float, width: float, height: float, paint: Colour) -> Body:
     return Body([near], [far])
 
 
-def _two_wheeler(
-    length: float, width: float, height: float, rng: np.random.Generator, phase: int, motor: bool
-) -> Body:
-    paint, shirt = _pick(rng, PAINTS), _pick(rng, CLOTHES)
-    trousers, helmet = _pick(rng, TROUSERS), _pick(rng, CLOTHES)
-    radius = 0.32 if motor else 0.35
-    thick = 0.09 if motor else 0.04
-    axle = 0.5 * length - radius
-
-    def wheel(x: float) -> list[Piece]:
-        tread = cuboid((x - 0.8 * radius, x + 0.8 * radius), (-thick, thick), (0.0, 1.9 * radius), TYRE)
-        discs = []
-        for side in (1, -1):
-            discs.append(disc((x, side * (thick + 0.002), radius), radius, 1, side, TYRE, 14))
-            hub = 0.50 if motor else 0.84
-            discs.append(
-                disc((x, side * (thick + 0.006), radius), hub * radius, 1, side, (150, 154, 156), 12)
-            )
-        # Front and rear of the tread only: its sides are the discs.
-        return [Piece(faces=[tread[0], tread[2]]), Piece(faces=discs)]
-
-    hip = 0.50 * height
-    shoulder = 0.82 * height
-    frame = cuboid(
-        (-0.32 * length, 0.30 * length), (-0.16, 0.16) if motor else (-0.05, 0.05), (0.34, hip - 0.02), paint
-    )
-    bar = cuboid(
-        (0.24 * length, 0.30 * length),
-        (-0.5 * width, 0.5 * width),
-        (0.56 * height, 0.60 * height),
-        (40, 40, 44),
-    )
-    swing = 0.10 * np.sin(2.0 * np.pi * phase / _STRIDE_PHASES) if phase else 0.05
-    legs = {
-        side: cuboid(
-            (-0.08 + side * swing, 0.16 + side * swing),
-            (side * 0.17 - 0.09, side * 0.17 + 0.09),
-            (0.22, hip + 0.06),
-            trousers,
-        )
-        for side in (1, -1)
-    }
-    torso = cuboid(
-        (-0.26, 0.12), (-0.42 * width, 0.42 * width), (hip, shoulder), shirt, top_inset=(-0.10, 0.18, 0.03)
-    )
-    arms = cuboid((0.05, 0.24 * length), (-0.46 * width, 0.46 * width), (0.60 * height, 0.70 * height), shirt)
-    head = cuboid((-0.06, 0.18), (-0.12, 0.12), (shoulder, height), helmet, top_inset=(0.04, 0.04, 0.03))
-    lamps = [
-        lamp_piece(
-            [panel((-0.5 * length + 0.10, 0.0, 0.72), (0.12, 0.09), 0, -1, _BRAKE_OFF)], TAIL_LAMP, _TAIL_ON
-        ),
-        lamp_piece(
-            [panel((-0.5 * length + 0.09, 0.0, 0.72), (0.12, 0.09), 0, -1, _BRAKE_OFF)],
-            Lights.BRAKE,
-            _BRAKE_ON,
-        ),
-        lamp_piece([panel((0.31 * length, 0.0, 0.80), (0.10, 0.09), 0, 1, HEADLIGHT)], HEAD_LAMP, _HEAD_ON),
-    ]
-    for bit, side in ((Lights.LEFT, 1), (Lights.RIGHT, -1)):
-        faces = [
-            panel((-0.5 * length + 0.11, side * 0.24, 0.78), (0.09, 0.09), 0, -1, _AMBER_OFF),
-            panel((0.31 * length, side * 0.26, 0.86), (0.09, 0.09), 0, 1, _AMBER_OFF),
-        ]
-        lamps.append(lamp_piece(faces, bit, _AMBER_ON))
-    views = []
-    for quadrant in range(4):
-        ahead, left = bool(quadrant & 1), 1 if quadrant & 2 else -1
-        first, last = (wheel(-axle), wheel(axle)) if ahead else (wheel(axle), wheel(-axle))
-        rider = [Piece(faces=torso), Piece(faces=head)]
-        handle = [Piece(faces=bar), Piece(faces=arms)]
-        middle = [Piece(faces=legs[-left]), Piece(faces=frame), Piece(faces=legs[left])]
-        upper = rider + handle if ahead else handle + rider
-        views.append(FaceSet([*first, *middle, *last, *upper, *lamps]))
-    return Body(views, views)
-
-
 def _pedestrian(length: float, width: float, height: float, rng: np.random.Generator, phase: int) -> Body:
-    shirt, trousers, skin = _pick(rng, CLOTHES), _pick(rng, TROUSERS), _pick(rng, SKIN)
-    hair = _pick(rng, ((46, 36, 30), (90, 66, 44), (150, 130, 100), (30, 30, 32)))
+    shirt, trousers, skin = pick(rng, CLOTHES), pick(rng, TROUSERS), pick(rng, SKIN)
+    hair = pick(rng, ((46, 36, 30), (90, 66, 44), (150, 130, 100), (30, 30, 32)))
     hip, shoulder, neck = 0.49 * height, 0.80 * height, 0.85 * height
     half_length, half_width = 0.5 * length, 0.5 * width
     swing = (half_length - 0.11) * (np.sin(2.0 * np.pi * phase / _STRIDE_PHASES) if phase else 0.0)

@@ -19,6 +19,9 @@ from wpt_sim.vehicles import EGO_LENGTH, EGO_WIDTH, PEDESTRIAN, VEHICLES, ego_ce
 from wpt_sim.world_state import Actor, EgoPose
 
 REACTION = 0.5  # seconds in which an attentive driver does nothing yet
+STANDING = 1.0  # m/s: a walker takes an ego slower than this for one that stands
+PATIENCE = 4.0  # seconds that a walker waits for a standing ego to drive out of the way before it turns back
+TURN_RATE = 4.0  # rad/s, turning on the spot
 
 
 class HardBrakingLeader(Scenario):
@@ -237,13 +240,14 @@ class CrossingPedestrian(Scenario):
         x, y, heading = self.route.at(self.spec.conflict_s)
         self._middle, self._normal = np.array([x, y]), np.array([-math.sin(heading), math.cos(heading)])
         self._walked, self._speed, self._started = 0.0, 0.0, False
+        self._waited, self._turned = 0.0, 0.0
         self._show(traffic)
 
     def _show(self, traffic) -> None:
         p = self.spec.parameters
         lateral = p["side"] * (p["from_lateral"] - self._walked)
         spot = self._middle + lateral * self._normal
-        yaw = math.atan2(*(-p["side"] * self._normal)[::-1])
+        yaw = math.remainder(math.atan2(*(-p["side"] * self._normal)[::-1]) + self._turned, 2 * math.pi)
         size = PEDESTRIAN
         traffic.place(
             Actor(
@@ -265,20 +269,34 @@ class CrossingPedestrian(Scenario):
         s = self.approach.locate(ego)
         until = self.approach.time_to(s, ego.speed, self.spec.conflict_s - EGO_FRONT)
         self._started = self._started or until <= p["from_lateral"] / p["walk_speed"]
+        if self._waited >= PATIENCE:
+            self._turn_back(traffic)
+            return
         wanted = p["walk_speed"] if self._started else 0.0
         if self._walked >= p["from_lateral"] + p["to_lateral"]:
             wanted = 0.0
         elif wanted and self._ego_in_way(ego):
             wanted = 0.0
+            self._waited += DT if ego.speed <= STANDING else 0.0
+        else:
+            self._waited = 0.0
         self._speed = min(wanted, self._speed + 4.0 * DT)
         self._walked += self._speed * DT
         self._show(traffic)
 
+    def _turn_back(self, traffic) -> None:
+        """Turn round and walk back to the kerb, for good: an ego that waits for the walker can go on."""
+        self._turned = min(self._turned + TURN_RATE * DT, math.pi)
+        walking = self._turned == math.pi and self._walked > 0.0
+        self._speed = min(self.spec.parameters["walk_speed"], self._speed + 4.0 * DT) if walking else 0.0
+        self._walked = max(self._walked - self._speed * DT, 0.0)
+        self._show(traffic)
+
     def _ego_in_way(self, ego: EgoPose) -> bool:
-        """Whether the next metre is taken by a (nearly) standing ego: then one waits, or walks round behind
-        it.
+        """Whether the next metre is taken by a (nearly) standing ego, or still is by one that sets off: then
+        one waits, or walks round behind it.
         """
-        if ego.speed > 1.0:
+        if ego.speed > STANDING and not self._waited:
             return False
         p = self.spec.parameters
         steps = self._walked + np.arange(0.0, 1.5, 0.5)
