@@ -138,13 +138,15 @@ def test_classes(scenes, box_at, category, counted_by) -> None:
 def test_objects_without_lidar_points(scenes, box_at) -> None:
     unseen = box_at(x=2.0, y=0.0, lidar_points=0, radar_points=1)
     entry = stop_entry(scenes, scenes.everywhere(unseen, KEYFRAMES))
-    assert {name for name in entry if not hit(entry, name)} == {"collision_vad", "collision_sparsedrive"}
+    assert {name for name in entry if not hit(entry, name)} == {
+        "collision_vad", "collision_sparsedrive", "collision_at_fault",  # the ego stands
+    }  # fmt: skip
     neither = box_at(x=2.0, y=0.0, lidar_points=0, radar_points=0)
     entry = stop_entry(scenes, scenes.everywhere(neither, KEYFRAMES))
     assert not hit(entry, "collision_bevplanner")
     unknown = box_at(x=2.0, y=0.0, lidar_points=None, radar_points=None)
     entry = stop_entry(scenes, scenes.everywhere(unknown, KEYFRAMES))
-    assert all(hit(entry, name) for name in entry)
+    assert all(hit(entry, name) for name in entry if name != "collision_at_fault")
 
 
 def test_vad_and_stp3_count_only_what_is_known_by_now(scenes, box_at) -> None:
@@ -202,10 +204,13 @@ def test_heading_turns_the_exact_footprint_and_no_raster_of_the_first_three(scen
 def test_truth_hits_are_left_out_and_printed(scenes, box_at) -> None:
     """Both plan and truth stand in the box at steps 1 to 6: published rates are 0, truth's own 1."""
     entry = stop_entry(scenes, scenes.everywhere(box_at(x=2.0, y=0.0), KEYFRAMES))
-    for variant in entry.values():
+    for name, variant in entry.items():
         assert variant["box"]["hits_per_step"] == [0] * 6
         assert variant["box"]["at_step"]["avg"] == 0.0
         assert variant["truth"]["hits_per_step"] == [1] * 6
+        if name == "collision_at_fault":  # who stands is not to blame
+            assert variant["box_with_truth_hits"]["per_step"] == [0.0] * 6
+            continue
         assert variant["box_with_truth_hits"]["per_step"] == [1.0] * 6
 
 

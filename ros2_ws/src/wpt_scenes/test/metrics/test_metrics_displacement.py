@@ -118,7 +118,7 @@ def test_time_based_plans_are_judged_by_our_own_variants_alone(scenes) -> None:
     entry = report["planners"]["planner"]
     assert report["waypoints"] == "time"
     assert entry["l2"].keys() == {"l2_ego"}
-    assert entry["collision"].keys() == {"collision_exact"}
+    assert entry["collision"].keys() == {"collision_exact", "collision_at_fault"}
     assert entry["unavailable"]["l2_uniad"] == "defined for index-based waypoints alone"
 
 

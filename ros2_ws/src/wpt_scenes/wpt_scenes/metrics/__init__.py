@@ -1,9 +1,10 @@
 """Open-loop metrics: published and own variants under names, on plain arrays. See docs/metrics.md.
 
 ``evaluate_predictions`` is the one entry: samples (``samples_of_scene``) and predictions in, report out.
+``PrimaryMetrics`` gives the primary metric and L2 alone, sample by sample, for many planners at once.
 """
 
-from wpt_scenes.metrics.collision import Jitter
+from wpt_scenes.metrics.collision import POSE_JITTER, Jitter
 from wpt_scenes.metrics.evaluation import evaluate_predictions, truth_as_predictions
 from wpt_scenes.metrics.prediction_file import (
     PredictionFile,
@@ -12,6 +13,7 @@ from wpt_scenes.metrics.prediction_file import (
     read_truth,
     write_predictions,
 )
+from wpt_scenes.metrics.primary import PrimaryMetrics, PrimaryScores
 from wpt_scenes.metrics.rectangles import EgoFootprint
 from wpt_scenes.metrics.samples import EvaluationSample, samples_of_scene, with_truth
 from wpt_scenes.metrics.tables import report_tables
@@ -28,6 +30,7 @@ from wpt_scenes.metrics.waypoints import (
 
 __all__ = [
     "NAMED_SETS",
+    "POSE_JITTER",
     "VARIANTS",
     "EgoFootprint",
     "EvaluationSample",
@@ -36,6 +39,8 @@ __all__ = [
     "PredictionError",
     "PredictionFile",
     "Predictions",
+    "PrimaryMetrics",
+    "PrimaryScores",
     "Variant",
     "WaypointBatch",
     "WaypointKind",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from wpt_scenes.metrics import exact_metrics, obstacles, raster_metrics
+from wpt_scenes.metrics import at_fault, exact_metrics, obstacles, raster_metrics
 from wpt_scenes.metrics.aggregation import (
     SECOND_STEPS,
     Averaging,
@@ -43,18 +44,42 @@ class Jitter:
 
     Each token has its own stream, seeded by seed and the token, so that a sample's noise does not depend on the set
     that it is judged in. 20 draws of 1 cm are what shows whether a collision rate is more than chance.
+    heading_sigma_rad: also on every heading, see pose_jittered.
     """
 
     draws: int = 20
     sigma_m: float = 0.01
     seed: int = 0
+    heading_sigma_rad: float = 0.0
 
     def noise(self, tokens: Sequence[str]) -> np.ndarray:
         """Return (N, draws, 6, 2) metres."""
+        return self.pose_noise(tokens)[..., :2]
+
+    def pose_noise(self, tokens: Sequence[str]) -> np.ndarray:
+        """Return (N, draws, 6, 3): metres, metres and radians."""
         shape = (self.draws, NUM_STEPS, 2)
-        streams = (np.random.default_rng([self.seed, zlib.crc32(token.encode())]) for token in tokens)
-        noise = [stream.normal(0.0, self.sigma_m, shape) for stream in streams]
-        return np.array(noise).reshape(len(tokens), *shape)
+        result = np.zeros((len(tokens), self.draws, NUM_STEPS, 3))
+        for row, token in enumerate(tokens):
+            stream = np.random.default_rng([self.seed, zlib.crc32(token.encode())])
+            result[row, ..., :2] = stream.normal(0.0, self.sigma_m, shape)
+            if self.heading_sigma_rad > 0.0:
+                result[row, ..., 2] = stream.normal(0.0, self.heading_sigma_rad, shape[:2])
+        return result
+
+
+# The jitter of the primary metric: a tenth of a metre and a degree, about what a controller misses a plan by.
+POSE_JITTER = Jitter(sigma_m=0.1, heading_sigma_rad=math.radians(1.0))
+
+
+def pose_jittered(paths: Paths, tokens: Sequence[str], jitter: Jitter) -> Paths:
+    """Return (N, draws, 6, ...) jittered poses of (N, 1, 6, ...) paths, in base_link alone.
+
+    The headings are the path's own with noise on them: a slow path's points, moved by a decimetre each, would give
+    headings of no meaning.
+    """
+    noise = jitter.pose_noise(tokens)
+    return Paths(ego=paths.ego + noise[..., :2], lidar=None, headings=paths.headings + noise[..., 2])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -62,13 +87,14 @@ class Hits:
     """Collisions of N samples at six steps.
 
     box, truth: (N, 6) of the prediction and of truth. jittered: (N, draws, 6). centre: (N, 6) of the path point alone,
-    None where the metric has no such test.
+    None where the metric has no such test. pose_jittered: (N, draws, 6) by POSE_JITTER, None where it is not asked for.
     """
 
     box: np.ndarray
     truth: np.ndarray
     jittered: np.ndarray
     centre: np.ndarray | None
+    pose_jittered: np.ndarray | None = None
 
 
 def collision_hits(
@@ -81,11 +107,13 @@ def collision_hits(
     footprint: EgoFootprint,
 ) -> Hits:
     """Return the hits of one variant; prediction and truth (N, 1, 6, 2), jittered (N, draws, 6, 2)."""
+    if name == "collision_at_fault":
+        return at_fault_samples(samples, kind, prediction, truth, jittered, footprint)
     paths = prediction.stacked_with(truth, jittered)
     box = np.zeros(paths.headings.shape, dtype=bool)
     centre = np.zeros((len(samples), NUM_STEPS), dtype=bool)
     has_centre = False
-    for chosen in _by_scene(samples):
+    for chosen in by_scene(samples):
         record = samples[chosen[0]].record
         keyframes = np.array([samples[i].index for i in chosen])
         part = paths.at(chosen)
@@ -106,6 +134,51 @@ def collision_hits(
     return Hits(box=box[:, 0], truth=box[:, 1], jittered=box[:, 2:], centre=centre if has_centre else None)
 
 
+def at_fault_samples(
+    samples: Sequence[EvaluationSample],
+    kind: WaypointKind,
+    prediction: Paths,
+    truth: Paths,
+    jittered: Paths,
+    footprint: EgoFootprint,
+    pose_jitter: Jitter = POSE_JITTER,
+) -> Hits:
+    """Return the at-fault contacts of some samples; arguments as in collision_hits. truth: its contacts of any kind."""
+    shape = (len(samples), 1 + jittered.headings.shape[1] + pose_jitter.draws, NUM_STEPS)
+    blamed = np.zeros(shape, dtype=bool)
+    own = np.zeros((len(samples), NUM_STEPS), dtype=bool)
+    moved = pose_jittered(prediction, [sample.token for sample in samples], pose_jitter)
+    advance = at_fault.advances(prediction)
+    for chosen in by_scene(samples):
+        actors = scene_actors([samples[i] for i in chosen], kind)
+        plan = Paths(ego=prediction.ego, lidar=None, headings=prediction.headings).at(chosen)
+        small = Paths(ego=jittered.ego, lidar=None, headings=jittered.headings).at(chosen)
+        paths = Paths(
+            ego=np.concatenate([plan.ego, small.ego, moved.ego[chosen]], axis=1),
+            lidar=None,
+            headings=np.concatenate([plan.headings, small.headings, moved.headings[chosen]], axis=1),
+        )
+        spread = np.broadcast_to(advance[chosen], paths.headings.shape)
+        blamed[chosen] = at_fault.at_fault_hits(actors, paths, spread, footprint)
+        poses = footprint_poses(truth.at(chosen), footprint)
+        own[chosen] = rectangle_hits(actors.found, *poses, footprint.half_size)[:, 0]
+    draws = jittered.headings.shape[1]
+    return Hits(
+        box=blamed[:, 0],
+        truth=own,
+        jittered=blamed[:, 1 : 1 + draws],
+        centre=None,
+        pose_jittered=blamed[:, 1 + draws :],
+    )
+
+
+def scene_actors(samples: Sequence[EvaluationSample], kind: WaypointKind) -> at_fault.Actors:
+    """Return the actors around samples of one scene at the steps of their waypoints."""
+    keyframes = np.array([sample.index for sample in samples])
+    stamps = np.array([sample.reference_stamp_ns for sample in samples])
+    return at_fault.actors_of(samples[0].record, keyframes, stamps if kind is WaypointKind.TIME else None)
+
+
 def collision_summary(
     variant: Variant, hits: Hits, samples: Sequence[EvaluationSample], known: np.ndarray, jitter: Jitter
 ) -> dict:
@@ -114,10 +187,15 @@ def collision_summary(
     counts = step_counts(variant.counting, judged, known)
     counted = known & judged[:, None]
     alone = ~hits.truth
-    draws = [
-        _rates(hits.jittered[:, draw] & alone & counted, variant.counting, judged, known, counts)
-        for draw in range(hits.jittered.shape[1])
-    ]
+
+    def drawn(jittered: np.ndarray, noise: Jitter) -> dict | None:
+        draws = [
+            _rates(jittered[:, draw] & alone & counted, variant.counting, judged, known, counts)
+            for draw in range(jittered.shape[1])
+        ]
+        return _spread(draws, variant, noise)
+
+    pose = {} if hits.pose_jittered is None else {"pose_jitter": drawn(hits.pose_jittered, POSE_JITTER)}
     return {
         "samples": int(judged.sum()),
         "counted_per_step": [int(count) for count in counts],
@@ -127,7 +205,8 @@ def collision_summary(
         if hits.centre is None
         else _rates(hits.centre & alone & counted, variant.counting, judged, known, counts),
         "truth": _rates(hits.truth & counted, variant.counting, judged, known, counts),
-        "jitter": _spread(draws, variant, jitter),
+        "jitter": drawn(hits.jittered, jitter),
+        **pose,
     }
 
 
@@ -154,6 +233,8 @@ def _spread(draws: list[dict], variant: Variant, jitter: Jitter) -> dict | None:
     if not draws:
         return None
     result: dict = {"draws": jitter.draws, "sigma_m": jitter.sigma_m, "seed": jitter.seed}
+    if jitter.heading_sigma_rad:
+        result["heading_sigma_rad"] = jitter.heading_sigma_rad
     for key in (*SECOND_STEPS, "avg"):
         values = [draw[variant.averaging.value][key] for draw in draws]
         if any(value is None for value in values):
@@ -168,7 +249,8 @@ def _spread(draws: list[dict], variant: Variant, jitter: Jitter) -> dict | None:
     return result
 
 
-def _by_scene(samples: Sequence[EvaluationSample]) -> list[np.ndarray]:
+def by_scene(samples: Sequence[EvaluationSample]) -> list[np.ndarray]:
+    """Return the indices of the samples of each scene."""
     groups: dict[int, list[int]] = {}
     for number, sample in enumerate(samples):
         groups.setdefault(id(sample.record), []).append(number)

@@ -49,12 +49,10 @@ def rectangle_hits(
     """
     count, draws, steps = heading.shape
     hit = np.zeros((count * steps, draws), dtype=bool)
-    by_owner = np.nan_to_num(centre).transpose(0, 2, 1, 3).reshape(count * steps, draws, 2)
+    centre = np.nan_to_num(centre)
+    by_owner = centre.transpose(0, 2, 1, 3).reshape(count * steps, draws, 2)
     heading = np.nan_to_num(heading).transpose(0, 2, 1).reshape(count * steps, draws)
-    reach = np.hypot(*half_size) + np.hypot(found.half_size[:, 0], found.half_size[:, 1])
-    low = by_owner.min(axis=1)[found.owner] - reach[:, None]
-    high = by_owner.max(axis=1)[found.owner] + reach[:, None]
-    near = np.flatnonzero(np.all((found.centre >= low) & (found.centre <= high), axis=1))
+    near = near_obstacles(found, centre, half_size)
     owner = found.owner[near]
     meets = overlap(
         by_owner[owner],
@@ -66,6 +64,14 @@ def rectangle_hits(
     )
     np.logical_or.at(hit, owner, meets)
     return hit.reshape(count, steps, draws).transpose(0, 2, 1)
+
+
+def near_obstacles(found: Obstacles, centre: np.ndarray, half_size: np.ndarray) -> np.ndarray:
+    """Return the indices of obstacles that any draw's ego rectangle might meet; centre: (N, D, 6, 2) finite."""
+    low, high = (edge(axis=1).reshape(-1, 2)[found.owner] for edge in (centre.min, centre.max))
+    reach = np.hypot(*half_size) + np.hypot(found.half_size[:, 0], found.half_size[:, 1])
+    inside = (found.centre >= low - reach[:, None]) & (found.centre <= high + reach[:, None])
+    return np.flatnonzero(inside.all(axis=1))
 
 
 def footprint_poses(paths: Paths, footprint: EgoFootprint) -> tuple[np.ndarray, np.ndarray]:

@@ -58,13 +58,14 @@ class Obstacles:
     """Q rectangles on the ground.
 
     owner: (Q,) sample * 6 + step, samples numbered within the call. centre: (Q, 2) m. heading: (Q,) rad.
-    half_size: (Q, 2) half length and half width.
+    half_size: (Q, 2) half length and half width. row: (Q,) the annotation that each was made from.
     """
 
     owner: np.ndarray
     centre: np.ndarray
     heading: np.ndarray
     half_size: np.ndarray
+    row: np.ndarray
 
 
 ObstacleRule = Callable[[SceneRecord, np.ndarray], Obstacles]
@@ -74,6 +75,14 @@ def road_users(record: SceneRecord, keyframes: np.ndarray) -> Obstacles:
     """Every annotated vehicle.* and human.* of each future keyframe, in base_link: this suite's exact metric."""
     counted = _is_in_group(record.category, "vehicle") | _is_in_group(record.category, "human")
     return _at_future_keyframes(record, keyframes, counted, record.base_from_global)
+
+
+def road_users_now(record: SceneRecord, keyframes: np.ndarray) -> Obstacles:
+    """The same objects at each keyframe itself; owner is the sample's number alone."""
+    counted = _is_in_group(record.category, "vehicle") | _is_in_group(record.category, "human")
+    rows, which = record.rows_of(keyframes)
+    rows, which = rows[counted[rows]], which[counted[rows]]
+    return _placed_rows(record, record.base_from_global, keyframes, np.arange(len(keyframes)), which, rows)
 
 
 def road_users_timed(
@@ -109,23 +118,14 @@ def road_users_timed(
         centre = (1 - weight) * record.centre[rows] + weight * record.centre[partner]
         forward = (1 - weight) * record.forward[rows] + weight * record.forward[partner]
         parts.append(
-            _placed(record.base_from_global, *owner_of, which, centre, forward, record.half_size[rows])
+            _placed(record.base_from_global, *owner_of, which, centre, forward, record.half_size[rows], rows)
         )
         # Rows of the later keyframe whose instance the earlier one lacks.
         rows, which = record.rows_of(after)
         keep = counted[rows] & begins[rows] & (fraction[which] > 0.5)
         rows, which = rows[keep], which[keep]
-        parts.append(
-            _placed(
-                record.base_from_global,
-                *owner_of,
-                which,
-                record.centre[rows],
-                record.forward[rows],
-                record.half_size[rows],
-            )
-        )
-    return _joined(parts)
+        parts.append(_placed_rows(record, record.base_from_global, *owner_of, which, rows))
+    return joined(parts)
 
 
 def uniad_vehicles(record: SceneRecord, keyframes: np.ndarray) -> Obstacles:
@@ -196,9 +196,10 @@ def vad_agents(record: SceneRecord, keyframes: np.ndarray) -> Obstacles:
                 record.centre[rows],
                 record.forward[rows],
                 record.half_size[today],
+                rows,
             )
         )
-    return _joined(parts)
+    return joined(parts)
 
 
 def stp3_agents(record: SceneRecord, keyframes: np.ndarray) -> Obstacles:
@@ -225,17 +226,9 @@ def stp3_agents(record: SceneRecord, keyframes: np.ndarray) -> Obstacles:
         keep = counted[rows] & seen[keyframes[inside][which], record.instance[rows]]
         rows, which = rows[keep], which[keep]
         parts.append(
-            _placed(
-                record.flat_base_from_global,
-                future,
-                inside * NUM_STEPS + step,
-                which,
-                record.centre[rows],
-                record.forward[rows],
-                record.half_size[rows],
-            )
+            _placed_rows(record, record.flat_base_from_global, future, inside * NUM_STEPS + step, which, rows)
         )
-    return _joined(parts)
+    return joined(parts)
 
 
 def _at_future_keyframes(
@@ -248,17 +241,11 @@ def _at_future_keyframes(
         keep = counted[rows]
         rows, which = rows[keep], which[keep]
         parts.append(
-            _placed(
-                target_from_global,
-                keyframes[inside],
-                inside * NUM_STEPS + step,
-                which,
-                record.centre[rows],
-                record.forward[rows],
-                record.half_size[rows],
+            _placed_rows(
+                record, target_from_global, keyframes[inside], inside * NUM_STEPS + step, which, rows
             )
         )
-    return _joined(parts)
+    return joined(parts)
 
 
 def _placed(
@@ -269,6 +256,7 @@ def _placed(
     centre: np.ndarray,
     forward: np.ndarray,
     half_size: np.ndarray,
+    row: np.ndarray,
 ) -> Obstacles:
     """Move Q boxes into the frames (keyframe numbers) of their samples; which: (Q,) into frames and owners."""
     transform = target_from_global[frames[which]]
@@ -278,6 +266,28 @@ def _placed(
         centre=_moved(transform, centre),
         heading=np.arctan2(direction[:, 1], direction[:, 0]),
         half_size=half_size,
+        row=row,
+    )
+
+
+def _placed_rows(
+    record: SceneRecord,
+    target_from_global: np.ndarray,
+    frames: np.ndarray,
+    owners: np.ndarray,
+    which: np.ndarray,
+    rows: np.ndarray,
+) -> Obstacles:
+    """The boxes of annotations as they are."""
+    return _placed(
+        target_from_global,
+        frames,
+        owners,
+        which,
+        record.centre[rows],
+        record.forward[rows],
+        record.half_size[rows],
+        rows,
     )
 
 
@@ -285,8 +295,9 @@ def _moved(transform: np.ndarray, points: np.ndarray) -> np.ndarray:
     return np.einsum("qij,qj->qi", transform[:, :2, :3], points) + transform[:, :2, 3]
 
 
-def _joined(parts: list[Obstacles]) -> Obstacles:
-    names = ("owner", "centre", "heading", "half_size")
+def joined(parts: list[Obstacles]) -> Obstacles:
+    """Return several sets of obstacles as one, in order."""
+    names = ("owner", "centre", "heading", "half_size", "row")
     return Obstacles(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
 
 

@@ -89,6 +89,9 @@ def _jitter_table(report: dict) -> str:
             cells.append(
                 f"{100 * spread['mean']:.2f} +- {100 * spread['spread']:.2f}" if spread else _NOT_THERE
             )
+        pose = (entry["collision"].get("collision_at_fault") or {}).get("pose_jitter")
+        spread = pose and pose["avg"]
+        cells.append(f"{100 * spread['mean']:.2f} +- {100 * spread['spread']:.2f}" if spread else _NOT_THERE)
         rows.append(cells)
     if drawn is None:
         return ""
@@ -96,7 +99,8 @@ def _jitter_table(report: dict) -> str:
         f"Collision [%] under jitter: mean +- spread over {drawn['draws']} draws of {100 * drawn['sigma_m']:g} cm, seed "
         f"{drawn['seed']}, of each variant's mean of the three as its source prints it"
     )
-    head = ["planner", *[variant.title for variant in variants_of(Group.COLLISION)]]
+    titles = [variant.title for variant in variants_of(Group.COLLISION)]
+    head = ["planner", *titles, "ours, at fault, 0.1 m and 1 degree"]
     return f"{title}\n\n{_markdown(head, rows)}"
 
 

@@ -122,6 +122,18 @@ _ALL = (
         index_only=False,
     ),
     Variant(
+        name="collision_at_fault",
+        group=Group.COLLISION,
+        title="ours, at fault",
+        frame=EGO,
+        averaging=Averaging.OVER_TIME,
+        counting=Counting.KNOWN_STEPS,
+        formula="as collision_exact, without contacts that are no fault of a plan: a standing ego is hit, or its rear is "
+        "by who comes from behind while it does not reverse; the first contact with an actor decides for all later ones",
+        source="this suite; collision types after nuPlan's and NAVSIM's at-fault collisions, without their lane rule",
+        index_only=False,
+    ),
+    Variant(
         name="collision_uniad",
         group=Group.COLLISION,
         title="UniAD raster",

@@ -1,0 +1,123 @@
+"""The whole chain on a few made-up keyframes: every job of a table, then the tables."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from wpt_scenes.factory import FACTORY_VERSION, write_factory_scene
+
+from wpt_training.configuration import Schedule
+from wpt_training.data.synthetic_batch import small_config
+from wpt_training.errors import TrainingError
+from wpt_training.evaluation.predictions import load_plans
+from wpt_training.experiments.closed_loop import planner_of
+from wpt_training.experiments.job_run import Place, run_job
+from wpt_training.experiments.jobs import facts_of, is_done, job_folder, jobs_of
+from wpt_training.experiments.open_loop import load_scores
+from wpt_training.experiments.results import write_results
+from wpt_training.experiments.trained_stages import auroc
+
+SHORT = Schedule(samples=8, batch=4)
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """Tier A with one seed, run to its end without the closed loop."""
+    root = tmp_path_factory.mktemp("chain")
+    write_factory_scene(root / "data", keyframes=16, sweeps=False, image_size=(128, 72))
+    config = small_config().with_(
+        perception_stage=SHORT, world_stage=SHORT, teacher_stage=SHORT, student_stage=SHORT
+    )
+    place = Place(
+        config=config,
+        runs=root / "runs" / "small",
+        data=root / "data",
+        versions=dict.fromkeys(("train", "dev", "test"), FACTORY_VERSION),
+    )
+    for job in jobs_of("A", seeds=[1], drive=False):
+        assert run_job(place, job.name), job.name
+    return place
+
+
+def test_every_job_is_done_and_says_what_it_cost(chain: Place) -> None:
+    for job in jobs_of("A", seeds=[1], drive=False):
+        facts = facts_of(chain.runs, job.name)
+        assert facts["job"] == job.name and facts["seconds"] >= 0.0
+    teacher = facts_of(chain.runs, "teacher:teacher@1")
+    assert {"all", "rank", "head_auroc"} <= set(teacher["candidates"])
+    ranks = teacher["candidates"]["rank"]
+    assert ranks["rank_oracle_m"] <= ranks["rank_chosen_m"] + 1e-9
+    assert facts_of(chain.runs, "world-report")["report"]["samples"] > 0
+
+
+def test_every_row_has_a_plan_for_every_judged_sample(chain: Place) -> None:
+    expert = load_plans(job_folder(chain.runs, "evaluate:expert") / "plans.npz")
+    for name in ("stop", "constant_velocity", "ego-mlp", "baseline@1", "policy@1", "full@1", "teacher@1"):
+        plans = load_plans(job_folder(chain.runs, f"evaluate:{name}") / "plans.npz")
+        assert plans.keys() == expert.keys()
+    by_oracle = load_plans(job_folder(chain.runs, "evaluate:teacher@1") / "plans-by-oracle.npz")
+    assert by_oracle.keys() == expert.keys()
+
+
+def test_the_tables_hold_what_was_run_and_mark_what_was_not(chain: Place, tmp_path: Path) -> None:
+    table = write_results(chain, "AB", tmp_path, "wpt-train paper --config small", variants=True)
+    text = table.read_text()
+    assert "wpt-train paper --config small" in text
+    assert "| 1 of 3 |" in text and "| 0 of 3 | not run" in text
+    results = json.loads(table.with_suffix(".json").read_text())
+    assert results["rows"]["expert"]["l2"] == pytest.approx(0.0, abs=1e-6)
+    assert results["rows"]["full"]["seeds"] == [1] and results["rows"]["teacher-plain"]["seeds"] == []
+    assert results["rows"]["full"]["driven_seeds"] == []
+    assert results["variants"]["full"] is not None or results["samples"]["interactive"] == 0
+    assert table.with_suffix(".png").stat().st_size > 1000
+    scores = load_scores(job_folder(chain.runs, "evaluate:full@1") / "scores.npz")
+    known = np.isfinite(scores.distance)
+    assert results["rows"]["full"]["l2_per_step"][0] == pytest.approx(scores.distance[known[:, 0], 0].mean())
+
+
+def test_trained_rows_become_planners(chain: Place) -> None:
+    bundle = Path(planner_of(chain, "full", 1))
+    assert (bundle / "policy.json").exists() and (bundle / "README.md").exists()
+    kind, _, folder = planner_of(chain, "teacher", 1).partition(":")
+    assert kind == "wpt_teacher" and (Path(folder) / "teacher.json").exists()
+    assert planner_of(chain, "expert", 0) == "expert_plan"
+    with pytest.raises(TrainingError, match="nobody"):
+        planner_of(chain, "nobody", 1)
+
+
+def test_a_longer_baseline_gets_the_time_of_the_chain(chain: Place) -> None:
+    assert run_job(chain, "student:baseline-long@1")
+    chain_seconds = sum(
+        facts_of(chain.runs, name)["seconds"] for name in ("world", "frozen", "teacher:teacher@1", "student:full@1")
+    )
+    pace = facts_of(chain.runs, "student:baseline@1")["seconds"] / SHORT.samples
+    seen = facts_of(chain.runs, "student:baseline-long@1")["samples_seen"]
+    assert seen == pytest.approx(chain_seconds / pace, abs=SHORT.batch)
+
+
+def test_runs_of_another_configuration_are_not_mixed_in(chain: Place) -> None:
+    other = dataclasses.replace(
+        chain, config=chain.config.with_(student_stage=Schedule(samples=16, batch=4))
+    )
+    with pytest.raises(TrainingError, match="another configuration"):
+        run_job(other, "student:full@2")
+    assert not is_done(chain.runs, "student:full@2")
+
+
+def test_an_unknown_job_is_named(chain: Place) -> None:
+    with pytest.raises(TrainingError, match="'bake:full@1'"):
+        run_job(chain, "bake:full@1")
+
+
+def test_auroc_counts_ties_half() -> None:
+    import torch
+
+    scores, truth = torch.tensor([0.1, 0.4, 0.35, 0.8]), torch.tensor([False, False, True, True])
+    assert auroc(scores, truth) == pytest.approx(0.75)
+    assert auroc(torch.ones(4), truth) == pytest.approx(0.5)
+    assert auroc(scores, torch.ones(4, dtype=torch.bool)) is None

@@ -1,0 +1,305 @@
+"""Every stage on a small network: it overfits eight samples, trains what it should and nothing else, and resumes exactly."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from wpt_training.configuration import DistillationConfig, ExperimentConfig, Schedule
+from wpt_training.data.batch import Batch
+from wpt_training.data.synthetic_batch import make_batch, small_config
+from wpt_training.errors import TrainingError
+from wpt_training.stages.frozen_features import FrozenFeatures, build_frozen_features
+from wpt_training.stages.perception_stage import PerceptionStage, load_perception
+from wpt_training.stages.student_stage import StudentStage, load_training_student
+from wpt_training.stages.teacher_stage import TeacherStage, TrainedTeacher, load_teacher
+from wpt_training.stages.world_stage import WorldStage, load_world, make_world
+from wpt_training.trainer.stage import Stage, freeze, named_parameters
+from wpt_training.trainer.trainer import train
+from wpt_training.world.world_model import observe_batch
+
+
+CONFIG = small_config()
+ROWS = torch.arange(8)
+SCHEDULE = Schedule(samples=64, batch=4, learning_rate=2e-3)
+
+
+class Samples:
+    """Eight made-up samples as a source of batches."""
+
+    signature = "made up"
+
+    def __init__(self, count: int = 8):
+        self.whole = make_batch(CONFIG, count, seed=1)
+
+    def batch(self, rows: Tensor) -> Batch:
+        return self.whole[torch.as_tensor(rows)]
+
+
+@pytest.fixture(scope="module")
+def samples() -> Samples:
+    return Samples()
+
+
+def overfit(stage: Stage, batch: Batch, steps: int, rate: float = 3e-3, share: float = 0.0) -> list[dict[str, float]]:
+    """Minimise the stage's losses on one batch; returns the losses of each step."""
+    optimizer = torch.optim.AdamW(stage.parameter_groups(SCHEDULE), lr=rate, weight_decay=0.0)
+    stage.train_mode()
+    seen = []
+    for step in range(steps):
+        torch.manual_seed(step)
+        losses = stage.losses(batch, share)
+        optimizer.zero_grad()
+        losses["total"].backward()
+        optimizer.step()
+        seen.append({name: float(loss.detach()) for name, loss in losses.items()})
+    return seen
+
+
+def check_gradients(stage: Stage, batch: Batch, share: float, unused: tuple[str, ...] = ()) -> None:
+    """Every trained parameter gets a gradient that is finite and not all zero; frozen modules get none and stay in eval."""
+    stage.train_mode()
+    torch.manual_seed(0)
+    stage.losses(batch, share)["total"].backward()
+    for name, parameter in named_parameters(stage.modules()):
+        if name.startswith(unused):
+            continue
+        assert parameter.grad is not None, name
+        assert bool(parameter.grad.isfinite().all()), name
+        assert float(parameter.grad.abs().sum()) > 0, name
+    for name, module in stage.frozen_modules().items():
+        assert not any(part.training for part in module.modules()), name
+        assert all(parameter.grad is None for parameter in module.parameters()), name
+
+
+def check_resume(make: Callable[[int], Stage], samples: Samples, folder: Path) -> None:
+    """A run stopped after each step ends with the bits of one that was not."""
+    schedule = dataclasses.replace(SCHEDULE, samples=16)
+    arguments = {"schedule": schedule, "config": CONFIG, "rows": ROWS, "seed": 1}
+    whole = train(make(0), samples, folder=folder / "whole", **arguments)
+    done = None
+    while done is None or not done.finished:
+        done = train(make(0), samples, folder=folder / "parts", max_minutes=0, **arguments)
+    expected, found = load_file(whole.weights), load_file(done.weights)
+    for name, tensor in expected.items():
+        assert torch.equal(tensor, found[name]), name
+
+
+def test_perception_overfits_trains_everything_and_resumes(samples: Samples, tmp_path: Path) -> None:
+    check_gradients(PerceptionStage(CONFIG, seed=0), samples.whole, 0.0)
+    losses = overfit(PerceptionStage(CONFIG, seed=0), samples.whole, 60)
+    assert losses[-1]["total"] < 0.6 * losses[0]["total"]
+    assert losses[-1]["signal"] < 0.3
+    check_resume(lambda seed: PerceptionStage(CONFIG, seed=seed), samples, tmp_path)
+    loaded = load_perception(CONFIG, tmp_path / "whole")
+    saved = load_file(tmp_path / "whole" / "weights.safetensors")
+    for name, tensor in loaded.encoder.state_dict().items():
+        assert torch.equal(tensor, saved[f"encoder.{name}"]), name
+
+
+def test_world_overfits_trains_everything_and_resumes(samples: Samples, tmp_path: Path) -> None:
+    check_gradients(WorldStage(CONFIG, seed=0), samples.whole, 0.0)
+    losses = overfit(WorldStage(CONFIG, seed=0), samples.whole, 60, rate=8e-3)
+    assert losses[-1]["total"] < 0.7 * losses[0]["total"]
+    check_resume(lambda seed: WorldStage(CONFIG, seed=seed), samples, tmp_path)
+    world = load_world(CONFIG, tmp_path / "whole")
+    assert not world.training and not any(parameter.requires_grad for parameter in world.parameters())
+
+
+def test_first_weights_follow_the_seed_alone() -> None:
+    torch.manual_seed(5)
+    first, state = WorldStage(CONFIG, seed=1), torch.get_rng_state()
+    torch.rand(3)
+    same, other = WorldStage(CONFIG, seed=1), WorldStage(CONFIG, seed=2)
+    torch.manual_seed(5)
+    assert torch.equal(torch.get_rng_state(), state)
+    pairs = list(zip(first.world.parameters(), same.world.parameters(), other.world.parameters(), strict=True))
+    assert all(torch.equal(a, b) for a, b, _ in pairs) and not all(torch.equal(a, c) for a, _, c in pairs)
+
+
+def test_frozen_features_are_those_of_the_world_model_and_building_goes_on(samples: Samples, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    world = freeze(make_world(CONFIG))
+    rows = torch.tensor([6, 1, 3, 0, 7])
+
+    class Breaks(Samples):
+        def batch(self, rows: Tensor) -> Batch:
+            if 0 in rows.tolist():
+                raise OSError("disk gone")
+            return super().batch(rows)
+
+    with pytest.raises(OSError, match="disk gone"):
+        build_frozen_features(world, Breaks(), rows, tmp_path, batch=2, progress=False)
+    with pytest.raises(TrainingError, match="no finished features"):
+        FrozenFeatures.open(tmp_path, world, samples)
+    build_frozen_features(world, samples, rows, tmp_path, batch=2, progress=False)
+    features = FrozenFeatures.open(tmp_path, world, samples)
+    with torch.no_grad():
+        expected = observe_batch(world, samples.batch(torch.tensor([3, 6])))
+    found = features.of(torch.tensor([3, 6]))
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
+    with pytest.raises(TrainingError, match="row 2 has no features"):
+        features.of(torch.tensor([1, 2]))
+    with pytest.raises(TrainingError, match="row 50 has no features"):
+        features.of(torch.tensor([1, 50]))
+    next(world.parameters()).data.add_(1.0)
+    with pytest.raises(TrainingError, match="world model and data"):
+        FrozenFeatures.open(tmp_path, world, samples)
+    with pytest.raises(TrainingError, match="another world model"):
+        build_frozen_features(world, samples, rows, tmp_path, progress=False)
+
+
+def anchors_of(config: ExperimentConfig) -> Tensor:
+    """K straight anchors of all speeds, alike for every command."""
+    speeds = torch.linspace(0.0, 12.0, config.teacher.candidates)
+    times = config.student.plan.dt_s * torch.arange(1, config.steps + 1)
+    path = torch.stack([speeds[:, None] * times, torch.zeros(len(speeds), config.steps)], dim=-1)
+    return path.expand(config.commands, *path.shape).clone()
+
+
+REFERENCE = CONFIG.with_(name="small-reference", teacher=dataclasses.replace(CONFIG.teacher, kind="reference"))
+PLAIN = CONFIG.with_(
+    teacher=dataclasses.replace(CONFIG.teacher, select_by="nearest"),
+    losses=dataclasses.replace(CONFIG.losses, imitation_reward=0.0, simulation_reward=0.0),
+)
+SHUFFLED = CONFIG.with_(reward=dataclasses.replace(CONFIG.reward, shuffled_targets=True))
+FULL = DistillationConfig(policy=1.0, world_reward=1.0)
+
+
+def teacher_stage(config: ExperimentConfig = CONFIG, seed: int = 0, **options: object) -> TeacherStage:
+    torch.manual_seed(7)
+    anchors = anchors_of(config) if config.teacher.kind == "compact" else None
+    return TeacherStage(config, make_world(config), anchors, seed=seed, **options)
+
+
+def student_stage(
+    distillation: DistillationConfig, config: ExperimentConfig = CONFIG, seed: int = 0, **options: object
+) -> StudentStage:
+    stage = teacher_stage(config)
+    trained = TrainedTeacher(teacher=stage.teacher, reward=stage.reward)
+    perception = PerceptionStage(config, seed=3)
+    return StudentStage(config, distillation, perception, seed=seed, world=stage.world, teacher=trained, **options)
+
+
+@pytest.mark.parametrize("config", [CONFIG, PLAIN, SHUFFLED, REFERENCE], ids=["full", "plain", "shuffled", "reference"])
+@pytest.mark.parametrize("share", [0.0, 0.9])
+def test_teacher_trains_everything_and_nothing_else(samples: Samples, config: ExperimentConfig, share: float) -> None:
+    stage = teacher_stage(config, agreement=0.9)
+    assert ("reward" in stage.modules()) == (config is not PLAIN)
+    check_gradients(stage, samples.whole, share)
+
+
+@pytest.mark.parametrize("config", [CONFIG, REFERENCE], ids=["compact", "reference"])
+def test_teacher_overfits(samples: Samples, config: ExperimentConfig) -> None:
+    steps, batch = (60, samples.whole) if config is CONFIG else (20, samples.whole[:4])
+    losses = overfit(teacher_stage(config), batch, steps)
+    assert losses[-1]["total"] < 0.7 * losses[0]["total"]
+    assert losses[-1]["simulation_reward"] < losses[0]["simulation_reward"]
+
+
+def test_teacher_resumes_and_loads(samples: Samples, tmp_path: Path) -> None:
+    check_resume(lambda seed: teacher_stage(seed=0), samples, tmp_path)
+    loaded = load_teacher(CONFIG, tmp_path / "whole")
+    assert torch.equal(loaded.teacher.anchors, anchors_of(CONFIG))
+    assert not any(p.requires_grad for module in (loaded.teacher, loaded.reward) for p in module.parameters())
+
+
+def test_rules_read_the_world_models_occupancy_only_late_and_only_where_it_agrees(samples: Samples) -> None:
+    for agreement, late in ((0.9, True), (0.7, False), (None, False), (float("nan"), False)):
+        rules = teacher_stage(agreement=agreement).rules
+        frames = torch.zeros(8, 1 + CONFIG.steps, *observe_shape())
+        truth = rules.inputs(samples.whole, frames, 0.0).occupied
+        assert torch.equal(truth, rules.inputs(samples.whole, frames, 0.49).occupied)
+        assert torch.equal(truth, rules.inputs(samples.whole, frames, 0.51).occupied) != late
+
+
+def observe_shape() -> tuple[int, int, int]:
+    network = CONFIG.world.network
+    return (network.architecture.bev_encoder.channels, *network.bev.shape)
+
+
+def test_features_from_the_cache_give_the_same_losses(samples: Samples, tmp_path: Path) -> None:
+    torch.manual_seed(7)
+    features = build_frozen_features(freeze(make_world(CONFIG)), samples, ROWS, tmp_path, progress=False)
+    results = []
+    for option in (None, features):
+        stage = teacher_stage(features=option)
+        stage.train_mode()
+        torch.manual_seed(0)
+        results.append(stage.losses(samples.whole, 0.0))
+    for name, loss in results[0].items():
+        torch.testing.assert_close(loss, results[1][name], rtol=2e-2, atol=2e-2, msg=name)
+
+
+STUDENTS = {
+    "baseline": DistillationConfig(),
+    "policy": DistillationConfig(policy=1.0),
+    "full": FULL,
+    "rules": DistillationConfig(rule_losses=1.0),
+    "imitation": dataclasses.replace(FULL, logits="imitation"),
+    "frozen": dataclasses.replace(FULL, reward_model="frozen"),
+    "coupled": dataclasses.replace(FULL, reward_model="coupled"),
+    "best": dataclasses.replace(FULL, logits="best_per_head"),
+    "random": dataclasses.replace(FULL, teacher_choice="random"),
+    "oracle": dataclasses.replace(FULL, teacher_choice="oracle"),
+    "confidence": dataclasses.replace(FULL, teacher_choice="confidence"),
+    "by-imitation": dataclasses.replace(FULL, teacher_choice="imitation"),
+}
+
+
+@pytest.mark.parametrize("row", STUDENTS)
+@pytest.mark.parametrize("share", [0.0, 0.9])
+def test_student_trains_what_it_should_and_nothing_else(samples: Samples, row: str, share: float) -> None:
+    stage = student_stage(STUDENTS[row], agreement=0.9)
+    learns = row not in ("baseline", "policy", "rules", "frozen")
+    assert ("reward" in stage.modules()) == learns
+    assert set(stage.frozen_modules()) == (
+        set() if row in ("baseline", "rules") else {"world", "teacher"} if learns else {"world", "teacher", "reward"}
+    )
+    check_gradients(stage, samples.whole, share)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.9])
+def test_student_of_the_reference_teacher(samples: Samples, share: float) -> None:
+    check_gradients(student_stage(FULL, REFERENCE), samples.whole, share)
+
+
+def test_eq_16_leaves_the_reward_model_alone_unless_coupled(samples: Samples) -> None:
+    silent = dataclasses.replace(CONFIG.losses, imitation_reward=0.0, simulation_reward=0.0)
+    for model, reached in (("own_losses", False), ("coupled", True)):
+        distillation = dataclasses.replace(FULL, reward_model=model)
+        stage = student_stage(distillation, CONFIG.with_(losses=silent))
+        stage.train_mode()
+        stage.losses(samples.whole, 0.9)["total"].backward()
+        moved = any(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in stage.reward.parameters())
+        assert moved == reached, model
+
+
+@pytest.mark.parametrize("row", ["baseline", "full"])
+def test_student_overfits_and_resumes(samples: Samples, row: str, tmp_path: Path) -> None:
+    losses = overfit(student_stage(STUDENTS[row]), samples.whole, 60)
+    assert losses[-1]["displacement"] < 0.5 * losses[0]["displacement"]
+    check_resume(lambda seed: student_stage(STUDENTS[row], seed=0), samples, tmp_path)
+    load_training_student(CONFIG, STUDENTS[row], tmp_path / "whole")
+
+
+def test_student_without_what_it_needs_is_refused() -> None:
+    perception = PerceptionStage(CONFIG, seed=0)
+    with pytest.raises(TrainingError, match="needs a world model and a teacher"):
+        StudentStage(CONFIG, FULL, perception, seed=0)
+    with pytest.raises(TrainingError, match="has no reward model"):
+        student_stage(FULL, PLAIN)
+
+
+def test_all_rows_share_the_start(samples: Samples) -> None:
+    baseline, full = student_stage(STUDENTS["baseline"], seed=1), student_stage(FULL, seed=1)
+    theirs = full.student.student.state_dict()
+    for name, tensor in baseline.student.student.state_dict().items():
+        assert torch.equal(tensor, theirs[name]), name

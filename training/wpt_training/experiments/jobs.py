@@ -1,0 +1,160 @@
+"""The jobs of a table as a graph: what must be finished before what, in the order in which they are worth doing.
+
+A job is named KIND, or KIND:ROW@SEED, and lives in a folder of that name (``:`` becomes ``/``) with a ``done.json`` once
+it is finished. World model, perception pre-training and caches are made once for all seeds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wpt_training.errors import TrainingError
+from wpt_training.experiments.rows import (
+    DEFAULT_TEACHER,
+    SEEDS,
+    STUDENTS,
+    TEACHERS,
+    StudentVariant,
+    student_variant,
+)
+
+SPLITS = ("train", "dev", "test")
+UNTRAINED = ("stop", "constant_velocity", "expert")
+DONE_FILE = "done.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """kind: what runs. row, seed: of a trained row ("" and 0 else). needs: names of jobs before it."""
+
+    kind: str
+    row: str = ""
+    seed: int = 0
+    needs: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return job_name(self.kind, self.row, self.seed)
+
+
+def job_name(kind: str, row: str = "", seed: int = 0) -> str:
+    """Return KIND, KIND:ROW or KIND:ROW@SEED."""
+    if not row:
+        return kind
+    return f"{kind}:{row}@{seed}" if seed else f"{kind}:{row}"
+
+
+def parse_job(name: str) -> tuple[str, str, int]:
+    """Return (kind, row, seed) of a job's name; raises TrainingError."""
+    kind, _, rest = name.partition(":")
+    row, _, seed = rest.partition("@")
+    if seed and not seed.isdigit():
+        raise TrainingError(f"job {name!r} has seed {seed!r}, expected KIND, KIND:ROW or KIND:ROW@SEED.")
+    return kind, row, int(seed) if seed else 0
+
+
+def job_folder(runs: Path, name: str) -> Path:
+    """Return the folder of a job."""
+    return runs / name.replace(":", "/")
+
+
+def is_done(runs: Path, name: str) -> bool:
+    return (job_folder(runs, name) / DONE_FILE).exists()
+
+
+def mark_done(runs: Path, name: str, facts: dict[str, Any]) -> None:
+    """Write a job's facts; it counts as finished from now on."""
+    folder = job_folder(runs, name)
+    folder.mkdir(parents=True, exist_ok=True)
+    unfinished = folder / (DONE_FILE + ".new")
+    unfinished.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    unfinished.replace(folder / DONE_FILE)
+
+
+def facts_of(runs: Path, name: str) -> dict[str, Any]:
+    """Return what a finished job wrote; raises TrainingError for one that is not finished."""
+    try:
+        return json.loads((job_folder(runs, name) / DONE_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"job {name} is not finished in {runs} ({error}): run it first.") from None
+
+
+def jobs_of(tiers: str, *, seeds: Sequence[int] | None = None, drive: bool = True) -> list[Job]:
+    """Return the jobs of some tiers ("A", "AB", "ABC"), those worth most first.
+
+    seeds: instead of every tier's own. drive: with the closed loop. Raises TrainingError for an unknown tier.
+    """
+    unknown = sorted(set(tiers) - set(SEEDS))
+    if unknown or not tiers:
+        raise TrainingError(f"tiers are {tiers!r}, expected letters out of {''.join(SEEDS)}.")
+    jobs = [Job(kind="cache", row=split) for split in SPLITS]
+    caches = tuple(job.name for job in jobs)
+    train, dev = caches[0], caches[1]
+    jobs += [
+        Job(kind="perception", needs=(train,)),
+        Job(kind="world", needs=(train,)),
+        Job(kind="anchors", needs=(train,)),
+        Job(kind="frozen", needs=(train, "world")),
+        Job(kind="world-report", needs=(dev, "world", "anchors")),
+    ]
+    jobs += [Job(kind="evaluate", row=row, needs=(caches[2],)) for row in UNTRAINED]
+    jobs.append(Job(kind="ego-mlp", needs=(train,)))
+    jobs.append(Job(kind="evaluate", row="ego-mlp", needs=(caches[2], "ego-mlp")))
+    for tier in sorted(tiers):
+        for seed in SEEDS[tier] if seeds is None else tuple(seeds):
+            jobs += _tier_jobs(tier, seed, caches[2], train, drive)
+    if drive:
+        jobs += [Job(kind="drive", row=row) for row in UNTRAINED]
+    return _unique(jobs)
+
+
+def _tier_jobs(tier: str, seed: int, test: str, train: str, drive: bool) -> Iterable[Job]:
+    rows = [student for student in STUDENTS if student.tier == tier]
+    for student in (s for s in rows if not s.needs_teacher and not s.longer):
+        yield _student(student, seed, train)
+    for teacher in (t for t in TEACHERS if t.tier == tier):
+        yield _teacher(teacher.name, seed, train)
+    for student in (s for s in rows if s.needs_teacher or s.longer):
+        # A tier that is run alone needs a teacher, or a student to take the time from, of another tier.
+        yield _teacher(student.teacher, seed, train)
+        if student.longer:
+            yield _student(student_variant("baseline"), seed, train)
+            yield _student(student_variant("full"), seed, train)
+        yield _student(student, seed, train)
+    for kind in ("evaluate", "drive") if drive else ("evaluate",):
+        needs = (test,) if kind == "evaluate" else ()
+        for student in (s for s in STUDENTS if s.tier == tier):
+            yield Job(
+                kind=kind, row=student.name, seed=seed, needs=(*needs, job_name("student", student.name, seed))
+            )
+        for teacher in (t for t in TEACHERS if t.tier == tier):
+            if kind == "evaluate" or tier == "A":
+                yield Job(
+                    kind=kind, row=teacher.name, seed=seed, needs=(*needs, job_name("teacher", teacher.name, seed))
+                )
+
+
+def _teacher(name: str, seed: int, train: str) -> Job:
+    needs = (train, "world", "anchors", "frozen", "world-report")
+    return Job(kind="teacher", row=name, seed=seed, needs=needs)
+
+
+def _student(student: StudentVariant, seed: int, train: str) -> Job:
+    needs = [train, "perception"]
+    if student.needs_teacher:
+        needs += ["world", "frozen", job_name("teacher", student.teacher, seed)]
+    if student.longer:
+        needs += ["world", "frozen", job_name("teacher", DEFAULT_TEACHER, seed)]
+        needs += [job_name("student", "baseline", seed), job_name("student", "full", seed)]
+    return Job(kind="student", row=student.name, seed=seed, needs=tuple(needs))
+
+
+def _unique(jobs: Iterable[Job]) -> list[Job]:
+    found: dict[str, Job] = {}
+    for job in jobs:
+        found.setdefault(job.name, job)
+    return list(found.values())

@@ -1,0 +1,71 @@
+"""Pre-training of the world model W on true occupancy and the true action. Once for all rows and seeds; frozen after."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from wpt_training.configuration import ExperimentConfig, Schedule
+from wpt_training.data.batch import Batch
+from wpt_training.stages.settings import plain_settings, seeded
+from wpt_training.trainer.checkpoint import load_weights
+from wpt_training.trainer.schedule import ParameterGroup, parameter_groups
+from wpt_training.trainer.stage import freeze, set_modes
+from wpt_training.world.occupancy_losses import world_losses
+from wpt_training.world.world_model import OccupancyWorldModel, observe_batch, true_displacements
+
+# From so many numbers in a bird's-eye view on, roll-out steps are computed again in the backward pass instead of kept.
+LARGE_FEATURES = 1_000_000
+
+
+class WorldStage:
+    """Trains "world". seed: of the first weights."""
+
+    name = "world"
+
+    def __init__(self, config: ExperimentConfig, *, seed: int):
+        self._settings = plain_settings(world=config.world, occupancy_cell_m=config.data.occupancy_cell_m)
+        self.moving_weight = config.world.moving_weight
+        with seeded(seed):
+            self.world = make_world(config)
+
+    def modules(self) -> dict[str, nn.Module]:
+        return {"world": self.world}
+
+    def frozen_modules(self) -> dict[str, nn.Module]:
+        return {}
+
+    def parameter_groups(self, schedule: Schedule) -> list[ParameterGroup]:
+        return parameter_groups(self.modules(), schedule)
+
+    def train_mode(self) -> None:
+        set_modes(self.modules(), {})
+
+    def losses(self, batch: Batch, share: float) -> dict[str, Tensor]:
+        current = observe_batch(self.world, batch)
+        moves = true_displacements(batch.future, batch.future_valid)
+        frames = self.world.roll_out(current, moves, batch.command)
+        logits = self.world.occupancy(torch.cat([current.unsqueeze(1), frames], dim=1))
+        losses = world_losses(logits, batch, self.moving_weight)
+        return {**losses, "total": sum(losses.values())}
+
+    def settings(self) -> dict[str, Any]:
+        return self._settings
+
+
+def make_world(config: ExperimentConfig) -> OccupancyWorldModel:
+    """Return a world model of a configuration with weights drawn from torch's random state."""
+    network = config.world.network
+    cells = network.bev.shape[0] * network.bev.shape[1]
+    large = cells * network.architecture.bev_encoder.channels >= LARGE_FEATURES
+    return OccupancyWorldModel(config.world, config.data, checkpoint_steps=large)
+
+
+def load_world(config: ExperimentConfig, folder: Path) -> OccupancyWorldModel:
+    """Return the frozen world model of a finished run."""
+    world = make_world(config)
+    load_weights(folder, {"world": world})
+    return freeze(world)

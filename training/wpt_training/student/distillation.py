@@ -1,0 +1,162 @@
+"""What the student learns from the teacher: its queries (Eq 15) and what its reward model thinks of the
+student (Eq 16).
+
+Shape letters: B samples, K candidates, T steps, R simulation heads; a reward model's raw logits stand side by
+side as [B, K, 1 + R], the imitation head first.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from wpt_training.errors import TrainingError
+from wpt_training.reward.combination import choose
+from wpt_training.reward.reward_model import RewardLogits, RewardModel
+from wpt_training.teacher.candidates import Candidates, picked
+from wpt_training.teacher.teacher_losses import nearest_candidate
+
+VARIANTS = ("all", "imitation", "best_per_head")
+
+
+class Target(NamedTuple):
+    """What Eq 16 pulls the student's logits to. logits: [B, 1 + R]; known: [B] bool, False leaves a sample
+    out.
+    """
+
+    logits: Tensor
+    known: Tensor
+
+
+def policy_loss(
+    student_queries: Tensor, teacher_queries: Tensor, projector: nn.Module | None = None
+) -> Tensor:
+    """Eq 15 as a mean squared error. student_queries: [B, T, Ds]; teacher_queries: [B, T, Dt] of the chosen
+    candidate, which get no gradient. projector: Ds to Dt, where the widths differ.
+    """
+    projected = student_queries if projector is None else projector(student_queries)
+    if projected.shape != teacher_queries.shape:
+        raise TrainingError(
+            f"the student's queries are {list(projected.shape)} and the teacher's "
+            f"{list(teacher_queries.shape)}, expected the same; give the training student the teacher's width."
+        )
+    return (projected.float() - teacher_queries.detach().float()).square().mean()
+
+
+def raw_logits(
+    reward_model: RewardModel, frames: Tensor, candidates: Tensor, *, learns: bool = False
+) -> Tensor:
+    """Return a reward model's raw logits [B, K, 1 + R] of candidates [B, K, T, 2] on frames [B, 1 + T, C, X,
+    Y].
+
+    learns False: gradients reach the candidates but none of the reward model's parameters, and its buffers
+    stay as they are, whatever its mode. The simulation heads read the fused feature undetached here, else
+    nothing of them would reach the student.
+    """
+    reading = {"detach_simulation": False}
+    if learns:
+        logits = reward_model(frames, candidates, **reading)
+    else:
+        tensors = {name: parameter.detach() for name, parameter in reward_model.named_parameters()}
+        tensors |= {name: buffer.clone() for name, buffer in reward_model.named_buffers()}
+        logits = functional_call(reward_model, tensors, (frames, candidates), reading)
+    return side_by_side(logits)
+
+
+def side_by_side(logits: RewardLogits) -> Tensor:
+    """Return a reward model's raw logits as one tensor [B, K, 1 + R]."""
+    return torch.cat([logits.imitation.unsqueeze(-1), logits.simulation], dim=-1).float()
+
+
+def teacher_target(logits: Tensor, winner: Tensor, variant: str = "all", *, detached: bool = True) -> Target:
+    """Return the target from the teacher's candidates.
+
+    logits: [B, K, 1 + R]; winner: [B] the one candidate that wins Eq 14 (teacher_choice). variant
+    "best_per_head" takes each head's own best candidate instead, as the authors' code does; "imitation"
+    differs in the loss alone. detached: no gradient into the teacher's side.
+    """
+    _check(variant)
+    target = logits.amax(dim=1) if variant == "best_per_head" else picked(logits, winner)
+    return Target(target.detach() if detached else target, torch.ones_like(winner, dtype=torch.bool))
+
+
+def truth_target(reward_model: RewardModel, frames: Tensor, future: Tensor, future_valid: Tensor) -> Target:
+    """Return the target of the first part of the curriculum: the logits of the true trajectory, without
+    gradient.
+
+    future: [B, T, 2 or more]; a sample whose future is not known to the end is left out.
+    """
+    known = future_valid.all(dim=1)
+    true = torch.where(known[:, None, None], future[..., :2].float(), torch.zeros_like(future[..., :2]))
+    with torch.no_grad():
+        logits = raw_logits(reward_model, frames, true.unsqueeze(1))
+    return Target(logits[:, 0], known)
+
+
+def world_reward_loss(
+    reward_model: RewardModel,
+    frames: Tensor,
+    student_positions: Tensor,
+    target: Target,
+    variant: str = "all",
+    *,
+    coupled: bool = False,
+) -> Tensor:
+    """Eq 16: the mean squared difference of raw logits between the student's plan [B, T, 2] and the target.
+
+    Raw, since a softmax over a single trajectory is always 1. variant "imitation": of that head alone. The
+    reward model gets no gradient, only the student's positions do; coupled (the authors' variant): it does,
+    and learns by this too.
+    """
+    _check(variant)
+    logits = raw_logits(reward_model, frames, student_positions.unsqueeze(1), learns=coupled)[:, 0]
+    squared = (logits - target.logits).square()
+    squared = squared[:, :1] if variant == "imitation" else squared
+    kept = torch.where(target.known.unsqueeze(1), squared, torch.zeros_like(squared))
+    return kept.sum() / (target.known.sum().clamp(min=1) * squared.shape[1])
+
+
+def uses_truth(share: float, truth_share: float) -> bool:
+    """Return whether the curriculum is in its first part. share: done part of the stage, in [0, 1)."""
+    return share < truth_share
+
+
+def teacher_choice(
+    kind: str,
+    candidates: Candidates,
+    *,
+    reward_scores: Tensor | None = None,
+    imitation_logits: Tensor | None = None,
+    future: Tensor | None = None,
+    future_valid: Tensor | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Return [B] int64, the teacher's candidate by DistillationConfig.teacher_choice.
+
+    "reward": best reward_scores [B, K] (Eq 14 from predictions, RewardLogits.score). "imitation": best
+    imitation_logits [B, K]. "confidence": the teacher's own. "random": by ``generator`` (torch's own where
+    None). "oracle": nearest to the true future.
+    """
+    batch, count = candidates.confidence.shape
+    if kind == "confidence":
+        return candidates.confidence.argmax(dim=1)
+    if kind == "random":
+        return torch.randint(count, (batch,), generator=generator).to(candidates.confidence.device)
+    if kind == "reward" and reward_scores is not None:
+        return choose(reward_scores)
+    if kind == "imitation" and imitation_logits is not None:
+        return choose(imitation_logits)
+    if kind == "oracle" and future is not None and future_valid is not None:
+        return nearest_candidate(candidates.positions, future, future_valid)
+    raise TrainingError(
+        f"teacher_choice is {kind!r} and what it chooses by is missing or unknown: use 'reward' with "
+        "scores, 'imitation' with logits, 'oracle' with the future, 'confidence' or 'random'."
+    )
+
+
+def _check(variant: str) -> None:
+    if variant not in VARIANTS:
+        raise TrainingError(f"Eq 16's variant {variant!r} is unknown: choose {', '.join(VARIANTS)}.")

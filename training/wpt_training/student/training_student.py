@@ -1,0 +1,99 @@
+"""The student as it is trained: the shipped network, and heads that only training has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from wpt_policy.network.student import Student, StudentOutput
+from wpt_policy.policy_config import PolicyConfig
+
+from wpt_training.configuration import DataConfig
+from wpt_training.data.batch import Batch
+from wpt_training.teacher.candidates import check_ego_inputs, scaled_ego_inputs
+from wpt_training.world.occupancy_head import OccupancyHead, upsampling_factor
+from wpt_training.world.perception import PerceptionHeads
+from wpt_training.world.world_model import encode_history
+
+
+class StudentTraining(NamedTuple):
+    """plan: of the shipped network. occupancy: logits [B, 3, OX, OY] of now, from its fused bird's-eye view.
+    projected: [B, T, D of the teacher] queries for Eq 15.
+    """
+
+    plan: StudentOutput
+    occupancy: Tensor
+    projected: Tensor
+
+
+@contextmanager
+def running_statistics_kept(module: nn.Module) -> Iterator[None]:
+    """Leave batch norms' running statistics as they are while they normalise by the batch (in training mode)."""
+    norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True
+
+
+class TrainingStudent(nn.Module):
+    """student: the network that is exported. occupancy_head: for the current-occupancy loss. projector:
+    queries to the teacher's width; the identity where widths agree. Both stay behind at export.
+
+    History entries are encoded without gradient in a pass of their own, as the runner encodes each set alone.
+    In training mode that pass normalises by its own batch, as the present's does, and leaves the running
+    statistics to the present pass: they would otherwise follow two passes a step, one of them of fewer sets.
+    Encoding both in one pass would cost the backward pass of the history for nothing.
+    """
+
+    def __init__(self, policy: PolicyConfig, data: DataConfig, *, teacher_channels: int | None = None):
+        """teacher_channels: width of the teacher's queries, None without policy distillation."""
+        super().__init__()
+        check_ego_inputs(policy.ego_inputs)
+        architecture = policy.architecture
+        width = architecture.plan_decoder.channels
+        self.ego_inputs = policy.ego_inputs
+        self.student = Student(policy)
+        self.occupancy_head = OccupancyHead(
+            architecture.bev_encoder.channels, upsampling_factor(policy.bev.cell_m, data.occupancy_cell_m)
+        )
+        self.projector: nn.Module = (
+            nn.Identity() if teacher_channels in (None, width) else nn.Linear(width, teacher_channels)
+        )
+
+    def observe(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the present's bird's-eye view [B, C + 1, X, Y] and the one fused with history [B, C, X, Y]."""
+        encoder = self.student.encoder
+        with running_statistics_kept(encoder):
+            history = encode_history(
+                encoder,
+                batch.images[:, 1:],
+                batch.image_from_base[:, 1:],
+                batch.camera_mask[:, 1:],
+                batch.history_valid,
+            )
+        bev = encoder(batch.images[:, 0], batch.image_from_base[:, 0], batch.camera_mask[:, 0])
+        return bev, self.student.fusion(bev, history, batch.earlier_from_present, batch.history_valid)
+
+    def forward(self, batch: Batch) -> StudentTraining:
+        """Plan on a batch. The plan reads the images, the poses between them, the command and the policy's
+        ego inputs.
+        """
+        bev, fused = self.observe(batch)
+        ego = scaled_ego_inputs(batch.motion, self.ego_inputs)
+        queries, displacements = self.student.plan_decoder(fused, batch.command, ego)
+        plan = StudentOutput(displacements.cumsum(dim=1), displacements, queries, bev, fused)
+        return StudentTraining(plan, self.occupancy_head(fused), self.projector(queries))
+
+    def start_from(self, encoder: nn.Module, fusion: nn.Module, heads: PerceptionHeads) -> None:
+        """Take over what was pre-trained (stages.perception_stage): the start that all rows share."""
+        self.student.encoder.load_state_dict(encoder.state_dict())
+        self.student.fusion.load_state_dict(fusion.state_dict())
+        self.occupancy_head.load_state_dict(heads.occupancy.state_dict())
