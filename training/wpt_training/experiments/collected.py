@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -175,10 +174,3 @@ def sums_of_routes(name: str, drives: Mapping[int, dict[str, Any]]) -> ClusterSu
         [list(found) for found in by_route],
         [str(seed) for seed in drives],
     )
-
-
-def log_test_run(runs: Path, job: str, commit: str, when: str) -> None:
-    """Every use of the test samples or routes leaves a line."""
-    runs.mkdir(parents=True, exist_ok=True)
-    with (runs / "test_runs.jsonl").open("a", encoding="utf-8") as log:
-        log.write(json.dumps({"job": job, "commit": commit, "when": when}) + "\n")

@@ -20,7 +20,15 @@ from wpt_training.data.cache_builder import build_cache
 from wpt_training.data.occupancy_truth import occupancy_grid
 from wpt_training.data.sample_cache import SampleCache
 from wpt_training.errors import TrainingError
-from wpt_training.experiments.jobs import is_done, job_folder, job_name, mark_done, parse_job
+from wpt_training.experiments.jobs import (
+    ON_TEST,
+    is_done,
+    job_folder,
+    job_name,
+    log_test_run,
+    mark_done,
+    parse_job,
+)
 from wpt_training.trainer.checkpoint import git_commit
 from wpt_training.trainer.progress import Progress
 
@@ -78,6 +86,8 @@ def run_job(place: Place, name: str) -> bool:
     _same_configuration(place)
     torch.set_num_threads(place.threads)
     job_folder(place.runs, name).mkdir(parents=True, exist_ok=True)
+    if kind in ON_TEST:
+        log_test_run(place.runs, name, git_commit() or "")
     begin = time.monotonic()
     facts = JOBS[kind](place, row, seed)
     if facts is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from wpt_training.experiments.rows import (
 SPLITS = ("train", "dev", "test")
 UNTRAINED = ("stop", "constant_velocity", "expert")
 DONE_FILE = "done.json"
+TEST_LOG = "test_runs.jsonl"
+ON_TEST = ("evaluate", "drive")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +84,13 @@ def facts_of(runs: Path, name: str) -> dict[str, Any]:
         return json.loads((job_folder(runs, name) / DONE_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise TrainingError(f"job {name} is not finished in {runs} ({error}): run it first.") from None
+
+
+def log_test_run(runs: Path, job: str, commit: str) -> None:
+    """Every use of the test samples or routes leaves a line with its time (UTC)."""
+    when = datetime.now(UTC).isoformat(timespec="seconds")
+    with (runs / TEST_LOG).open("a", encoding="utf-8") as log:
+        log.write(json.dumps({"job": job, "commit": commit, "when": when}) + "\n")
 
 
 def jobs_of(tiers: str, *, seeds: Sequence[int] | None = None, drive: bool = True) -> list[Job]:

@@ -16,7 +16,7 @@ from wpt_training.evaluation.bootstrap import ClusterSums, compare
 from wpt_training.experiments.bar_chart import bar_chart
 from wpt_training.experiments.collected import Collected, Row, sums_of_routes, sums_of_samples
 from wpt_training.experiments.job_run import Place
-from wpt_training.experiments.jobs import jobs_of
+from wpt_training.experiments.jobs import TEST_LOG, jobs_of
 from wpt_training.trainer.checkpoint import git_commit
 
 FORMAT = "wpt-training-results/1"
@@ -51,7 +51,7 @@ def write_results(place: Place, tiers: str, out: Path, command: str, *, variants
     table = out / f"{name}.md"
     table.write_text(markdown(results), encoding="utf-8")
     bar_chart(out / f"{name}.png", _bars(results), f"{name}: {results['samples']['interactive']} interactive samples")
-    log = place.runs / "test_runs.jsonl"
+    log = place.runs / TEST_LOG
     if log.exists():
         shutil.copyfile(log, out / f"{name}-test-runs.jsonl")
     return table
