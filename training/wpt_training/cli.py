@@ -33,6 +33,9 @@ SUBCOMMANDS = {
     "explain": Subcommand(
         "wpt_training.evaluation.explain", "one sample: candidates, reward terms, predicted occupancy, what decided"
     ),
+    "size-check": Subcommand(
+        "wpt_training.evaluation.image_size_check", "do small training images stand for the node's large ones?"
+    ),
     "latency": Subcommand("wpt_training.evaluation.latency", "encoder, planner and total times, teacher and student"),
 }
 

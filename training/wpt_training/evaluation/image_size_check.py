@@ -7,13 +7,20 @@ train from full size).
 
 from __future__ import annotations
 
+import argparse
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from wpt_policy.bundle import find_bundle, load_bundle, network_of
+
+from wpt_training.configuration import CONFIGURATIONS, configuration
+from wpt_training.data.cache_builder import build_cache
 from wpt_training.errors import TrainingError
-from wpt_training.evaluation.predictions import Predictor, Samples, predict
+from wpt_training.evaluation.predictions import Predictor, Samples, predict, student_predictor
 
 LARGEST_MEAN_M = 0.05
 
@@ -90,3 +97,29 @@ def _pixel_difference(
             )
         differences.append(float((pair[0].float() - pair[1].float()).abs().mean()))
     return float(np.mean(differences))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `wpt-train size-check`."""
+    parser.add_argument("--policy", required=True, help="policy bundle")
+    parser.add_argument("--small", type=Path, required=True, help="data set of small images")
+    parser.add_argument("--large", type=Path, required=True, help="the same order at full size")
+    parser.add_argument("--version", required=True)
+    parser.add_argument("--config", default="compact", choices=sorted(CONFIGURATIONS))
+
+
+def run(arguments: argparse.Namespace) -> int:
+    bundle = load_bundle(find_bundle(arguments.policy))
+    config = configuration(arguments.config)
+    with tempfile.TemporaryDirectory() as folder:
+        small, large = (
+            build_cache(root, arguments.version, Path(folder) / name, config)
+            for name, root in (("small", arguments.small), ("large", arguments.large))
+        )
+        report = compare_image_sizes(small, large, student_predictor(network_of(bundle), bundle.config))
+    print(
+        f"{report.samples} samples: plans differ by {report.mean_m:.4f} m on average (95 %: {report.p95_m:.4f} m, largest "
+        f"{report.largest_m:.3f} m), pixels by {report.pixel_difference:.2f} of 255; "
+        + ("small images stand for large ones" if report.passes else f"more than {LARGEST_MEAN_M} m: train from full size")
+    )
+    return 0 if report.passes else 1

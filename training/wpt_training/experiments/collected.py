@@ -84,14 +84,14 @@ class Collected:
     def judged(self) -> JudgedSet:
         """The test samples with their truth; read once, and only where figures are not yet on disk."""
         cache = self.place.cache("test")
-        tokens = [cache.tokens[row] for row in judged_rows(cache)]
+        tokens = [cache.tokens[row] for row in judged_rows(cache, self.place.judged)]
         return load_judged_set(self.place.data, self.place.versions["test"], tokens=tokens)
 
     @cached_property
     def interactive(self) -> frozenset[str]:
         """Tokens of the interactive part; all judged ones where the data has no such list (real nuScenes)."""
         cache = self.place.cache("test")
-        rows = judged_rows(cache)
+        rows = judged_rows(cache, self.place.judged)
         chosen = rows[cache.interactive[rows]]
         return frozenset(cache.tokens[row] for row in (chosen if len(chosen) else rows))
 

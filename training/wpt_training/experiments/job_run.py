@@ -40,7 +40,9 @@ CONFIG_FILE = "configuration.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """data: root of the data sets; versions: by split; routes, route_seed: of the closed loop. minutes: left, or None."""
+    """data: root of the data sets; versions: by split; routes, route_seed: of the closed loop.
+
+    judged: interactive test samples at most, and half as many natural ones. minutes: left, or None."""
 
     config: ExperimentConfig
     runs: Path
@@ -49,6 +51,7 @@ class Place:
     threads: int = 1
     minutes: float | None = None
     routes: int = 200
+    judged: int = 8_000
     route_seed: int = 7
     workers: int = 1
     device: str = "cpu"
@@ -314,16 +317,16 @@ def add_place_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--runs", type=Path, help="folder of the runs (default out/training/CONFIG)")
     parser.add_argument("--threads", type=int, default=1, help="of torch in each job")
     parser.add_argument("--routes", type=int, default=200, help="of the closed loop, the same for all rows")
+    parser.add_argument("--judged", type=int, default=8_000, help="interactive test samples; half as many natural ones")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--max-minutes", type=float, help="stop then; the same command goes on later")
 
 
 def place_of(arguments: argparse.Namespace) -> Place:
     """Return the Place of parsed arguments."""
-    if arguments.threads < 1 or arguments.routes < 1:
-        raise TrainingError(
-            f"--threads is {arguments.threads} and --routes {arguments.routes}, expected at least 1 of both."
-        )
+    for name in ("threads", "routes", "judged"):
+        if getattr(arguments, name) < 1:
+            raise TrainingError(f"--{name} is {getattr(arguments, name)}, expected at least 1.")
     config = configuration(arguments.config)
     return Place(
         config=config,
@@ -333,6 +336,7 @@ def place_of(arguments: argparse.Namespace) -> Place:
         threads=arguments.threads,
         minutes=arguments.max_minutes,
         routes=arguments.routes,
+        judged=arguments.judged,
         device=arguments.device,
     )
 

@@ -32,16 +32,16 @@ from wpt_training.world.world_model import observe_batch
 if TYPE_CHECKING:
     from wpt_training.experiments.job_run import Place
 
-NATURAL_SAMPLES, INTERACTIVE_SAMPLES = 4_000, 8_000
+INTERACTIVE_SAMPLES = 8_000  # and half as many of the natural part
 PLANS_FILE, SCORES_FILE = "plans.npz", "scores.npz"
 # How a teacher's candidate may be chosen; its row is the first that it can. "oracle" knows the future.
 TEACHER_CHOICES = ("reward", "confidence", "imitation", "random", "oracle")
 
 
-def judged_rows(cache: SampleCache) -> np.ndarray:
-    """Return the rows that are judged: of both parts so many, evenly, all of a smaller data set."""
+def judged_rows(cache: SampleCache, interactive: int = INTERACTIVE_SAMPLES) -> np.ndarray:
+    """Return the rows that are judged: so many interactive ones and half as many natural ones, evenly, if there are."""
     chosen = []
-    for part, most in ((cache.natural, NATURAL_SAMPLES), (cache.interactive, INTERACTIVE_SAMPLES)):
+    for part, most in ((cache.natural, interactive // 2), (cache.interactive, interactive)):
         rows = np.flatnonzero(cache.labelled & part)
         if len(rows) > most:
             rows = rows[np.round(np.linspace(0, len(rows) - 1, most)).astype(int)]
@@ -75,7 +75,7 @@ def trained_teacher(place: Place, row: str, seed: int) -> TeacherParts:
 def predict_row(place: Place, row: str, seed: int) -> dict[str, Any]:
     """Predict a row on the judged samples and write its plans."""
     cache = place.cache("test")
-    rows = judged_rows(cache)
+    rows = judged_rows(cache, place.judged)
     folder = place.folder("evaluate", row, seed)
     shown = Progress(f"plans of {row}", len(rows))
 

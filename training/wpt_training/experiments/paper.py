@@ -68,7 +68,8 @@ def job_command(place: Place, job: Job, minutes: float) -> Sequence[str]:
     command = [
         sys.executable, "-m", "wpt_training.cli", "job", job.name, "--config", place.config.name,
         "--data", str(place.data), "--version", version, "--runs", str(place.runs),
-        "--threads", str(place.threads), "--routes", str(place.routes), "--device", place.device,
+        "--threads", str(place.threads), "--routes", str(place.routes), "--judged", str(place.judged),
+        "--device", place.device,
     ]  # fmt: skip
     if minutes != float("inf"):
         command += ["--max-minutes", f"{minutes:.2f}"]
@@ -78,7 +79,7 @@ def job_command(place: Place, job: Job, minutes: float) -> Sequence[str]:
 def _command(arguments: argparse.Namespace, place: Place) -> str:
     """The command as a reader of the results can repeat it, without paths of this machine."""
     words = ["wpt-train paper --config", place.config.name, "--data DATA", "--tiers", arguments.tiers]
-    words += ["--routes", str(place.routes)]
+    words += ["--routes", str(place.routes), "--judged", str(place.judged)]
     if arguments.seeds:
         words += ["--seeds", *(str(seed) for seed in arguments.seeds)]
     return " ".join(words)
