@@ -239,3 +239,25 @@ def test_the_same_seed_gives_the_same_log() -> None:
     assert len(first.actors) > 0 and to_bytes(first) == to_bytes(second)
     rows = np.array([[state.ego.x, state.ego.y] for state in first.states()])
     assert np.linalg.norm(rows[-1] - rows[0]) > 1.0
+
+
+def test_a_drive_that_begins_with_an_infraction_is_a_log_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seen in test data: an actor stood at the ego's start, and the log's one state stopped the whole data set."""
+    pytest.importorskip("libsumo")
+    from wpt_sim import drive_recording
+    from wpt_sim.route_result import Infraction, InfractionKind
+
+    class AtOnce:
+        finished = False
+
+        def __init__(self, *_: object):
+            self.infractions: list[Infraction] = []
+
+        def update(self, state: object) -> None:
+            if not self.infractions:
+                kind = InfractionKind.COLLISION_VEHICLE
+                self.infractions.append(Infraction(kind=kind, time_s=0.0, x=0.0, y=0.0, s=0.0))
+
+    monkeypatch.setattr(drive_recording, "InfractionMonitor", AtOnce)
+    drive = drive_recording.record_drive(make_episode("tuning", "natural", seed=3))
+    assert not drive.clean and drive.log.steps == 2

@@ -67,7 +67,9 @@ def record_drive(
             monitor.update(state)
             observation = observe(road_map, route, state, memory)
             recorder.add(state, route_command(road_map, route, observation.s))
-            if monitor.finished or monitor.infractions or state.time_s > longest_s - 1e-6:
+            over = monitor.finished or monitor.infractions or state.time_s > longest_s - 1e-6
+            # An episode that begins with an infraction still makes a log, which has two states at least.
+            if over and len(recorder) >= 2:
                 break
             control = who.act(observation)
             control = disturber.control(control, state.ego, state.time_s, observation.s, observation.lateral)
