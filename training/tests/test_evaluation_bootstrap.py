@@ -112,3 +112,15 @@ def test_only_common_scenes_are_compared_and_nonsense_is_named() -> None:
         compare(one, three)
     with pytest.raises(TrainingError, match="counts nothing"):
         clustered("d", [np.ones((1, 2))], [np.array([[True, False]])], [["x"]], ["1"])
+
+
+def test_rows_are_compared_on_the_seeds_that_both_have() -> None:
+    """The first is better by 0.05 in every seed; a seed that only the second has must not hide it."""
+    by_seed = np.array([0.0, 0.3, 0.6])[:, None, None] * np.ones((3, 20, 6))
+    second = row("b", by_seed, seeds=("1", "2", "3"))
+    for seeds in (("1", "2"), ("3",)):
+        chosen = [int(seed) - 1 for seed in seeds]
+        found = compare(row("a", by_seed[chosen] - 0.05, seeds=seeds), second)
+        assert found.difference.value == pytest.approx(-0.05)
+        assert found.seeds == (len(seeds), len(seeds)) and found.paired_seeds
+        assert found.difference.excludes_zero

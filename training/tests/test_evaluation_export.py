@@ -91,7 +91,7 @@ def test_provenance_and_card_say_where_it_comes_from_and_what_it_scores(small, t
             "wpt-test": {"all": FIGURES, "natural": None, "interactive": FIGURES},
         },
     }  # fmt: skip
-    drives = {"wpt-test": {"routes": 200, "driving_score": 45.6, "success_rate": 0.25}}
+    drives = {"wpt-test": {"routes": 200, "driving_score": 45.6, "success_rate": 25.0}}
     bundle = export_bundle(
         trained, small.student, tmp_path / "wpt-test", FACTS, report=report, closed_loop=drives
     )

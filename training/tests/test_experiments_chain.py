@@ -51,7 +51,7 @@ def test_every_job_is_done_and_says_what_it_cost(chain: Place) -> None:
     teacher = facts_of(chain.runs, "teacher:teacher@1")
     assert {"all", "rank", "head_auroc"} <= set(teacher["candidates"])
     ranks = teacher["candidates"]["rank"]
-    assert ranks["rank_oracle_m"] <= ranks["rank_chosen_m"] + 1e-9
+    assert 0.0 < ranks["rank_oracle_m"] < ranks["rank_random_m"]
     assert facts_of(chain.runs, "world-report")["report"]["samples"] > 0
 
 
@@ -73,7 +73,8 @@ def test_the_tables_hold_what_was_run_and_mark_what_was_not(chain: Place, tmp_pa
     assert results["rows"]["expert"]["l2"] == pytest.approx(0.0, abs=1e-6)
     assert results["rows"]["full"]["seeds"] == [1] and results["rows"]["teacher-plain"]["seeds"] == []
     assert results["rows"]["full"]["driven_seeds"] == []
-    assert results["variants"]["full"] is not None or results["samples"]["interactive"] == 0
+    assert results["variants"]["full"]["planners"].keys() >= {"full"}
+    assert "no claim (1 of 3 seeds" in text and "not built" in text
     assert table.with_suffix(".png").stat().st_size > 1000
     scores = load_scores(job_folder(chain.runs, "evaluate:full@1") / "scores.npz")
     known = np.isfinite(scores.distance)

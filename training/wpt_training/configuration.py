@@ -292,15 +292,15 @@ def compact() -> ExperimentConfig:
         losses=LossWeights(),
         perception_stage=Schedule(samples=40_000, batch=4),
         world_stage=Schedule(samples=40_000, batch=4),
-        teacher_stage=Schedule(samples=30_000, batch=8),
-        student_stage=Schedule(samples=40_000, batch=8),
+        teacher_stage=Schedule(samples=30_000, batch=4),
+        student_stage=Schedule(samples=40_000, batch=4),
         precision="probe",
     )
 
 
 def short() -> ExperimentConfig:
     """compact's networks with half of its data and about a fifth of its samples seen: a table in two hours on two cores."""
-    return _with_samples(compact(), name="short", rows=10_000, perception=10_000, world=8_000, teacher=6_000, student=8_000)
+    return _with_samples(compact(), name="short", rows=10_000, perception=10_000, world=8_000, teacher=5_000, student=10_000)
 
 
 def tiny() -> ExperimentConfig:

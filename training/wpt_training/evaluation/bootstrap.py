@@ -105,7 +105,10 @@ class Comparison:
 def compare(
     first: ClusterSums, second: ClusterSums, *, draws: int = DRAWS, seed: int = 0, level: float = LEVEL
 ) -> Comparison:
-    """Return the comparison of two rows on the clusters that both have.
+    """Return the comparison of two rows on the clusters that both have, and on the seeds that both have.
+
+    A seed that only one row has is left out, since seeds differ by more than rows do; rows without a common seed are
+    compared with all of theirs, unpaired.
 
     Raises TrainingError for rows without a common cluster or with different parts.
     """
@@ -116,7 +119,10 @@ def compare(
             f"{second.sums.shape[2]} parts, expected common clusters and the same parts; judge both on the same samples."
         )
     first, second = _at(first, common), _at(second, common)
-    paired = first.seeds == second.seeds
+    seeds = [seed for seed in first.seeds if seed in set(second.seeds)]
+    if seeds:
+        first, second = _of_seeds(first, seeds), _of_seeds(second, seeds)
+    paired = bool(seeds)
     random = np.random.default_rng(seed)
     one, two = [], []
     for begin in range(0, draws, _AT_ONCE):
@@ -152,6 +158,13 @@ def _at(row: ClusterSums, clusters: Sequence[str]) -> ClusterSums:
         clusters=tuple(clusters),
         sums=row.sums[:, where],
         counts=row.counts[:, where],
+    )
+
+
+def _of_seeds(row: ClusterSums, seeds: Sequence[str]) -> ClusterSums:
+    where = [row.seeds.index(seed) for seed in seeds]
+    return ClusterSums(
+        name=row.name, seeds=tuple(seeds), clusters=row.clusters, sums=row.sums[where], counts=row.counts[where]
     )
 
 

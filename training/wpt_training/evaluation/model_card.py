@@ -136,6 +136,6 @@ def _closed_loop(drives: Mapping[str, Any] | None) -> list[str]:
     ]
     for planner, found in drives.items():
         lines.append(
-            f"| {planner} | {found['routes']} | {found['driving_score']:.1f} | {100 * found['success_rate']:.1f} |"
+            f"| {planner} | {found['routes']} | {found['driving_score']:.1f} | {found['success_rate']:.1f} |"
         )
     return [*lines, ""]

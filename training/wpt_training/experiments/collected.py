@@ -12,7 +12,9 @@ import numpy as np
 
 from wpt_scenes.metrics import PrimaryScores, WaypointKind, evaluate_predictions
 
+from wpt_training.errors import TrainingError
 from wpt_training.evaluation.bootstrap import ClusterSums, clustered
+from wpt_training.evaluation.evaluate import scores_of
 from wpt_training.evaluation.judged_set import JudgedSet, load_judged_set
 from wpt_training.evaluation.predictions import load_plans
 from wpt_training.experiments.closed_loop import RESULTS_FILE, route_scores
@@ -81,6 +83,12 @@ class Collected:
         self.place, self.rows = place, table_rows(tiers)
 
     @cached_property
+    def judged_tokens(self) -> frozenset[str]:
+        cache = self.place.cache("test")
+        known = cache.field("future_valid").astype(bool).any(axis=1)
+        return frozenset(cache.tokens[row] for row in judged_rows(cache, self.place.judged) if known[row])
+
+    @cached_property
     def judged(self) -> JudgedSet:
         """The test samples with their truth; read once, and only where figures are not yet on disk."""
         cache = self.place.cache("test")
@@ -104,10 +112,14 @@ class Collected:
             if not is_done(self.place.runs, name) or not plans.exists():
                 continue
             file = plans.with_name(row.plans.replace("plans", "scores").replace(PLANS_FILE, SCORES_FILE))
-            if not file.exists():
-                predictions = self.judged.as_predictions(row.name, load_plans(plans))
-                save_scores(file, self.judged.primary.scores(predictions))
+            if not file.exists() or file.stat().st_mtime < plans.stat().st_mtime:
+                save_scores(file, scores_of(self.judged, row.name, load_plans(plans)))
             found[seed] = load_scores(file)
+            if set(found[seed].tokens) != self.judged_tokens:
+                raise TrainingError(
+                    f"{row.name} was judged on {len(found[seed].tokens)} samples, expected the {len(self.judged_tokens)} of "
+                    f"--judged {self.place.judged}: remove {plans.parent} and run it again, or give the same --judged."
+                )
         return found
 
     def variants(self, row: Row) -> Mapping[str, Any] | None:
@@ -137,6 +149,11 @@ class Collected:
             if row.plans == PLANS_FILE and is_done(self.place.runs, name):
                 path = job_folder(self.place.runs, name) / RESULTS_FILE
                 found[seed] = json.loads(path.read_text(encoding="utf-8"))
+                if found[seed]["routes"] != self.place.routes:
+                    raise TrainingError(
+                        f"{row.name} was driven on {found[seed]['routes']} routes, expected {self.place.routes}: remove "
+                        f"{path.parent} and drive it again, or give the same --routes."
+                    )
         return found
 
     def facts(self, name: str) -> dict[str, Any] | None:

@@ -22,6 +22,7 @@ from wpt_training.data.sample_cache import SampleCache
 from wpt_training.errors import TrainingError
 from wpt_training.experiments.jobs import (
     ON_TEST,
+    facts_of,
     is_done,
     job_folder,
     job_name,
@@ -222,7 +223,9 @@ def _frozen(place: Place, row: str, seed: int) -> dict[str, Any]:
     cache = place.cache("train")
     world = load_world(place.config, place.folder("world") / "run")
     rows = place.training_rows(cache)
-    build_frozen_features(world, cache, rows, place.folder("frozen") / "features", device=place.device)
+    precision = facts_of(place.runs, "world")["precision"]
+    folder = place.folder("frozen") / "features"
+    build_frozen_features(world, cache, rows, folder, device=place.device, precision=precision)
     return {"rows": len(rows)}
 
 

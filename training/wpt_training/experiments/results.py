@@ -20,7 +20,15 @@ from wpt_training.experiments.jobs import TEST_LOG, jobs_of
 from wpt_training.trainer.checkpoint import git_commit
 
 FORMAT = "wpt-training-results/1"
+# What a claim needs: contacts of the baseline in each seed, and seeds.
 EVENTS_NEEDED = 150
+SEEDS_NEEDED = 3
+# Asked for and not built: they stand in every table as not run.
+NOT_BUILT = (
+    "ground-truth-BEV imitation as an open-loop row (its closed loop: `wpt-sim gate`)",
+    "calibration of the reward heads, their AUROC on student plans, rank correlation with 500 branched drives",
+    "candidate figures of the train and test splits",
+)
 # (row, against): the claims and hypotheses.
 PAIRS = (
     ("full", "baseline"),
@@ -71,7 +79,10 @@ def gather(collected: Collected, tiers: str, command: str, *, variants: bool) ->
         for row in rows
     }
     comparisons = []
+    teacher = collected.facts("teacher:teacher@1")
     for first, second in PAIRS:
+        if second == "teacher-truth" and teacher is not None and teacher["rules_truth_share"] >= 1.0:
+            continue  # the teacher itself never used the world model's occupancy: the two are the same training
         for figure in FIGURES:
             pair = sums.get(first, {}).get(figure), sums.get(second, {}).get(figure)
             if pair[0] is not None and pair[1] is not None:
@@ -81,14 +92,17 @@ def gather(collected: Collected, tiers: str, command: str, *, variants: bool) ->
         facts = collected.facts(job.name)
         if facts is not None and job.kind in ("perception", "world", "frozen", "teacher", "student"):
             seconds[job.name] = facts["seconds"]
+    stages = [collected.facts(job.name) for job in jobs_of(tiers)]
+    stages = [facts for facts in stages if facts is not None]
     report = collected.facts("world-report")
-    first_teacher = collected.facts("teacher:teacher@1")
     some = next((found for by_seed in scores.values() for found in by_seed.values()), None)
     return {
         "format": FORMAT,
         "configuration": place.config.name,
         "command": command,
         "commit": git_commit() or "",
+        "commits": sorted({facts["commit"] for facts in stages}),
+        "precisions": sorted({facts["precision"] for facts in stages if "precision" in facts}),
         "data": dict(place.versions),
         "train_samples": place.config.data.train_samples,
         "samples_seen": {
@@ -101,10 +115,10 @@ def gather(collected: Collected, tiers: str, command: str, *, variants: bool) ->
         },
         "rows": {row.name: _row(row, scores[row.name], drives[row.name], sums[row.name], collected) for row in rows},
         "comparisons": comparisons,
-        "goals": _goals(sums, comparisons),
+        "goals": _goals(sums, comparisons, {name: _events(found, collected) for name, found in scores.items()}),
         "world_report": None if report is None else report["report"],
-        "candidates": None if first_teacher is None else first_teacher["candidates"],
-        "rules_truth_share": None if first_teacher is None else first_teacher["rules_truth_share"],
+        "candidates": None if teacher is None else teacher["candidates"],
+        "rules_truth_share": None if teacher is None else teacher["rules_truth_share"],
         "seconds": seconds,
         "variants": {row.name: collected.variants(row) for row in rows} if variants else {},
     }
@@ -119,17 +133,13 @@ def _row(row: Row, scores, drives, sums: Mapping[str, ClusterSums | None], colle
         "driven_seeds": sorted(drives),
     }
     if scores:
-        chosen = {
-            seed: found.at(np.array([token in collected.interactive for token in found.tokens]))
-            for seed, found in scores.items()
-        }
         entry |= {
             "l2_per_step": np.nanmean([np.nanmean(found.distance, axis=0) for found in scores.values()], axis=0).tolist(),
             "l2": sums["l2"].value,
             "collision": sums["collision"].value,
             "collision_1cm": _value(sums_of_samples(row.name, scores, "jittered", collected.interactive)),
             "collision_exact": _value(sums_of_samples(row.name, scores, "hits", collected.interactive)),
-            "events": [found.events for found in chosen.values()],
+            "events": _events(scores, collected),
             "natural_and_interactive_collision": _value(sums_of_samples(row.name, scores, "pose_jittered", None)),
         }
     if drives:
@@ -142,11 +152,18 @@ def _row(row: Row, scores, drives, sums: Mapping[str, ClusterSums | None], colle
     return entry
 
 
+def _events(scores, collected: Collected) -> list[int]:
+    """Interactive samples with an at-fault contact, by seed."""
+    return [
+        found.at(np.array([token in collected.interactive for token in found.tokens])).events for found in scores.values()
+    ]
+
+
 def _value(sums: ClusterSums | None) -> float | None:
     return None if sums is None else sums.value
 
 
-def _goals(sums, comparisons: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _goals(sums, comparisons: list[dict[str, Any]], events: Mapping[str, list[int]]) -> list[dict[str, Any]]:
     """The goals as they were set before anything was run, with what was reached (None: not run)."""
     found = {(c["first"], c["second"], c["figure"]): c for c in comparisons}
 
@@ -162,7 +179,15 @@ def _goals(sums, comparisons: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return (own - base) / (expert - base) if expert != base else None
 
     helps = found.get(("full", "baseline", "collision"))
-    interval = None if helps is None else [helps["difference"]["low"], helps["difference"]["high"]]
+    interval: list[float] | str | None = None
+    if helps is not None:
+        interval = [helps["difference"]["low"], helps["difference"]["high"]]
+        seeds, fewest = min(helps["seeds"]), min(events["baseline"])
+        if seeds < SEEDS_NEEDED or fewest < EVENTS_NEEDED:
+            interval = (
+                f"no claim ({seeds} of {SEEDS_NEEDED} seeds, baseline has {fewest} events of {EVENTS_NEEDED} needed); "
+                f"[{100 * interval[0]:.3f}, {100 * interval[1]:.3f}] %"
+            )
     return [
         {"goal": "collision, full / baseline", "wanted": "<= 0.25 (good: <= 0.5)", "paper": 0.23, "found": ratio("full", "collision")},
         {"goal": "collision, teacher / baseline", "wanted": "<= 0.11", "paper": 0.10, "found": ratio("teacher", "collision")},
@@ -180,7 +205,9 @@ def markdown(results: Mapping[str, Any]) -> str:
     lines = [
         f"# Results of `{results['configuration']}`",
         "",
-        f"Made by `{results['command']}` (commit {results['commit'][:10] or 'unknown'}). Simulated data: "
+        f"Made by `{results['command']}` (tables at commit {_short(results['commit'])}; jobs at "
+        f"{', '.join(_short(commit) for commit in results['commits']) or 'none'}; + means with changes not committed). Precision of "
+        f"training: {', '.join(results['precisions']) or 'none'}. Simulated data: "
         f"{results['train_samples']} training samples; judged on {results['samples']['all']} test samples, "
         f"{results['samples']['interactive']} of them interactive. Samples seen: perception {seen['perception']}, world model "
         f"{seen['world']}, teacher {seen['teacher']}, each student {seen['student']}.",
@@ -194,6 +221,7 @@ def markdown(results: Mapping[str, Any]) -> str:
     ]
     for entry in results["rows"].values():
         lines.append(_table_line(entry))
+    lines += [f"| {what} | - | - | not built | | | | | | | |" for what in NOT_BUILT]
     lines += ["", "`not run`: planned and not done in this run. Events: interactive samples with a contact, by seed.", ""]
     lines += ["## Differences", "", "95 % intervals: bootstrap over scenes (routes) x seeds, paired.", ""]
     if results["comparisons"]:
@@ -218,6 +246,10 @@ def markdown(results: Mapping[str, Any]) -> str:
         lines += ["", "## Cost", "", "| job | minutes |", "|---|---|"]
         lines += [f"| {name} | {seconds / 60:.1f} |" for name, seconds in results["seconds"].items()]
     return "\n".join(lines) + "\n"
+
+
+def _short(commit: str) -> str:
+    return commit[:7] + ("+" if commit.endswith("+") else "") if commit else "unknown"
 
 
 def _table_line(entry: Mapping[str, Any]) -> str:
@@ -301,6 +333,8 @@ def _interval(entry: Mapping[str, float], scale: float) -> str:
 def _found(value: Any) -> str:
     if value is None:
         return "not run"
+    if isinstance(value, str):
+        return value
     if isinstance(value, list):
         verdict = "yes" if value[1] < 0 else "no (worse)" if value[0] > 0 else "no"
         return f"{verdict}: [{100 * value[0]:.3f}, {100 * value[1]:.3f}] %"

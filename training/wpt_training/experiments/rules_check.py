@@ -20,7 +20,7 @@ from wpt_training.reward.rules import rule_inputs
 from wpt_training.trainer.progress import Progress
 
 # What the expert must reach.
-LEAST: Mapping[str, float] = {"NC": 0.995, "DAC": 0.99, "TTC": 0.95, "Comf": 0.90}
+LEAST: Mapping[str, float] = {"NC": 0.995, "DAC": 0.99, "TTC": 0.95, "Comf": 0.90, "TLC": 0.98, "DDC": 0.98}
 BRAKING_FAMILY = "emergency_brake"
 
 

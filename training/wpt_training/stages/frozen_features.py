@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from wpt_training.errors import TrainingError
+from wpt_training.trainer import precision as precisions
 from wpt_training.trainer.checkpoint import save_json
 from wpt_training.trainer.progress import Progress
 from wpt_training.trainer.stage import signature_of
@@ -73,15 +74,18 @@ def build_frozen_features(
     rows: Tensor,
     folder: Path,
     *,
-    batch: int = 32,
+    batch: int = 16,
     device: torch.device | str = "cpu",
+    precision: str = "float32",
     progress: bool = True,
 ) -> FrozenFeatures:
     """Compute what is missing and return the features. rows: of the sample cache, each once.
 
+    precision: in which the stages would compute them ("float32" or "bfloat16").
+
     Raises TrainingError where the folder holds features of something else or a feature does not fit into float16.
     """
-    world.eval().to(device)
+    world.eval().to(device=device, memory_format=torch.channels_last)
     rows_ = torch.as_tensor(rows).to(torch.int64).numpy()
     signature = features_signature(world, source)
     state = _state(folder)
@@ -97,7 +101,8 @@ def build_frozen_features(
         state = {"signature": signature, "shape": [len(rows_), *one.shape[1:]], "done": 0}
         np.memmap(folder / FEATURES, np.float16, "w+", shape=tuple(state["shape"])).flush()
         save_json(folder / STATE, state)
-    _fill(world, source, rows_, folder, state, batch, device, progress)
+    with precisions.autocast(torch.device(device), precision):
+        _fill(world, source, rows_, folder, state, batch, device, progress)
     return FrozenFeatures(folder, state, rows_)
 
 
