@@ -411,7 +411,7 @@ def test_yellow_passes_when_too_late_to_stop_and_red_does_not():
 
 def test_it_is_the_front_bumper_that_crosses():
     inputs = scene(signal=3, stop_line=LINE, motion=(4.0, 0, 0, 0))
-    assert judge("TLC", inputs, straight(11.4 / 3.0), straight(11.6 / 3.0)) == [1.0, 0.0]
+    assert judge("TLC", inputs, straight(11.9 / 3.0), straight(12.1 / 3.0)) == [1.0, 0.0]
 
 
 @pytest.mark.parametrize(

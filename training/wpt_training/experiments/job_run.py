@@ -6,6 +6,7 @@ Exit code 0 without a done.json means that the time was over and the job goes on
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -96,9 +97,16 @@ def run_job(place: Place, name: str) -> bool:
     facts = JOBS[kind](place, row, seed)
     if facts is None:
         return False
+    if not is_first_process():
+        return True  # of torchrun's: the first one reports
     seconds = facts.pop("seconds", time.monotonic() - begin)
     mark_done(place.runs, name, {"job": name, "seconds": seconds, "commit": git_commit() or "", **facts})
     return True
+
+
+def is_first_process() -> bool:
+    """Whether this is the first of torchrun's processes, or the only one."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _same_configuration(place: Place) -> None:

@@ -10,7 +10,13 @@ import torch
 from wpt_training.configuration import ExperimentConfig, Schedule
 from wpt_training.data.occupancy_truth import occupancy_grid
 from wpt_training.data.sample_cache import SampleCache
-from wpt_training.experiments.job_run import Place, load_anchors, report_batches, train_stage
+from wpt_training.experiments.job_run import (
+    Place,
+    is_first_process,
+    load_anchors,
+    report_batches,
+    train_stage,
+)
 from wpt_training.experiments.jobs import facts_of, job_name
 from wpt_training.experiments.open_loop import trained_teacher
 from wpt_training.experiments.rows import (
@@ -52,8 +58,8 @@ def train_teacher(place: Place, row: str, seed: int) -> dict[str, Any] | None:
     )
     folder = place.folder("teacher", row, seed)
     facts = train_stage(place, stage, config.teacher_stage, folder, place.training_rows(cache), cache, seed)
-    if facts is None:
-        return None
+    if facts is None or not is_first_process():
+        return facts
     parts = trained_teacher(place, row, seed)
     return {**facts, "rules_truth_share": stage.rules.truth_share, "candidates": candidate_report(place, parts)}
 

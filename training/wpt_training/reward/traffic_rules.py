@@ -15,6 +15,8 @@ from wpt_training.reward.footprint import Poses, chords, looked_up
 
 FIRM_BRAKING = 3.0  # m/s2: who can stop before a yellow signal with it must
 LINE_MARGIN_M = 1.0  # a stop line is longer by this at both ends: one does not pass beside it
+# Who stands with the bumper a little over the line has stopped at it: the expert does so by 0.15 m.
+OVER_LINE_M = 0.5
 WRONG_WAY_M = 2.0  # NAVSIM: so far may one drive against the direction
 _SAMPLES = 4  # for each 0.5 s
 
@@ -27,8 +29,8 @@ def signal_compliance(
     stop_line: Tensor,
     footprint: EgoFootprint,
 ) -> Tensor:
-    """TLC [B, K]: 0 where the middle of the front bumper crosses the stop line although the signal now
-    forbids it.
+    """TLC [B, K]: 0 where the middle of the front bumper goes more than OVER_LINE_M over the stop line although
+    the signal now forbids it. A line crossed after the signal turns green counts too: the signal is known now alone.
 
     Forbidden by red; by yellow where FIRM_BRAKING stops the ego before the line. An ego already beyond the
     line, and one without a signal, pass. Only moves that end in a valid step count.
@@ -49,8 +51,9 @@ def signal_compliance(
     )
     # Crossing means: from the ego's side now to the other one.
     ego_side = torch.sign(side_begin[..., :1])
-    crosses = (side_begin * ego_side < 0).logical_not() & (side_end * ego_side < 0)
-    share = (side_begin / (side_begin - side_end).where(crosses, torch.ones_like(side_end))).unsqueeze(-1)
+    before_begin, before_end = side_begin * ego_side + OVER_LINE_M, side_end * ego_side + OVER_LINE_M
+    crosses = (before_begin >= 0) & (before_end < 0)
+    share = (before_begin / (before_begin - before_end).where(crosses, torch.ones_like(side_end))).unsqueeze(-1)
     place = begin + share * (end - begin)
     at = ((place - line[:, None, None, 0]) * unit[:, None, None]).sum(-1)
     within = (at >= -LINE_MARGIN_M) & (at <= length[:, None] + LINE_MARGIN_M)

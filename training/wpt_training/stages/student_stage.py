@@ -97,6 +97,12 @@ class StudentStage:
 
     def _take(self, world: OccupancyWorldModel, teacher: TrainedTeacher, agreement: float | None) -> None:
         distillation = self.distillation
+        unusual = distillation.teacher_choice != "reward" or distillation.logits != "all" or distillation.reward_model == "coupled"
+        if isinstance(teacher.teacher, ReferenceTeacher) and unusual:
+            raise TrainingError(
+                f"a reference teacher with teacher_choice {distillation.teacher_choice!r}, logits {distillation.logits!r} and "
+                f"reward_model {distillation.reward_model!r} is not supported; use 'reward', 'all' and one that is not coupled."
+            )
         if teacher.reward is None and (distillation.world_reward > 0 or distillation.teacher_choice in ("reward", "imitation")):
             raise TrainingError(
                 "this teacher has no reward model, which world-reward distillation and a choice by reward need; give "

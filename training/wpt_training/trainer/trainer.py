@@ -319,13 +319,15 @@ def _draw_seed(seed: int, step: int, rank: int) -> int:
 
 
 def _device(asked: torch.device | str | None) -> torch.device:
-    if asked is not None:
-        return torch.device(asked)
-    if torch.cuda.is_available():
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    """A GPU without a number is that of this process among torchrun's."""
+    if asked is None:
+        asked = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(asked)
+    if device.type == "cuda":
+        if device.index is None:
+            device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
-        return device
-    return torch.device("cpu")
+    return device
 
 
 @contextmanager
