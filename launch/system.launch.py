@@ -1,6 +1,6 @@
 """Start the whole system: planner, and with it a replayed bag, a judge, RViz.
 
-ros2 launch wpt_bringup system.launch.py bag:=BAG planner:=wpt-seeded evaluate:=true lockstep:=true
+ros2 launch wpt_bringup system.launch.py bag:=BAG planner:=wpt-compact evaluate:=true lockstep:=true
 ros2 launch wpt_bringup system.launch.py rviz:=true                # in a car: no bag, no simulated time
 
 Everything ends with the replay, and the exit code is 1 where one of the programs failed.

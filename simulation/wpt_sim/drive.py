@@ -22,9 +22,10 @@ SEEDS_PER_RUN = 10_000  # run seed S takes the episode seeds from S * 10000 on
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--planner",
-        required=True,
+        default="wpt-compact",
         metavar="NAME|BUNDLE|NAME:CHECKPOINT",
-        help="a planner, a policy bundle, or a driver of this world (expert, expert_plan, blind_follower)",
+        help="a planner, a policy bundle, or a driver of this world (expert, expert_plan, blind_follower); "
+        "default wpt-compact",
     )
     parser.add_argument(
         "--routes",

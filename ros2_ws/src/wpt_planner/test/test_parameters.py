@@ -44,7 +44,7 @@ def test_the_readme_holds_the_present_table() -> None:
 def test_the_users_file_names_declared_parameters_with_allowed_values() -> None:
     values = yaml.safe_load(shared_file("config", "planner.yaml").read_text())["/**"]["ros__parameters"]
     parameters = PlannerParameters.from_values(values)
-    assert parameters.planner == "constant_velocity"
+    assert parameters.planner == "wpt-compact"
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,9 @@ def check(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, Lines,
     """
 
     def run(bag: Path, *options: str) -> tuple[int, Lines, str]:
-        code = main(["check", "--bag", str(bag), *options])
+        # Most cases are about what constant velocity needs, odometry; the default planner has a test of its own.
+        planner = () if {"--planner", "--params-file"} & set(options) else ("--planner", "constant_velocity")
+        code = main(["check", "--bag", str(bag), *planner, *options])
         text = capsys.readouterr().out
         lines = [line.split(maxsplit=1) for line in text.splitlines()]
         return code, [(line[0], line[1]) for line in lines if line[0] in ("ok", "warn", "FAIL")], text
@@ -63,7 +65,7 @@ def test_all_is_well(check: Callable, factory_bag: Path, tmp_path: Path) -> None
     without(lines, "warn")
     first = text.splitlines()[0]
     assert "our own names: 6 of 6 cameras (compressed images), 6 camera_info, odometry" in first
-    assert "start: ros2 launch wpt_planner planner.launch.py use_sim_time:=true" in first
+    assert "start: ros2 launch wpt_planner planner.launch.py planner:=constant_velocity use_sim_time:=true" in first
     assert "images are 160x90 jpeg" in text and "of 12 cycles are complete" in text
     assert "60.0 ms lies between the spread 42.8 ms and 73.9 ms" in text
     assert "twist agrees with the poses" in text and "cam_back 180" in text
@@ -73,6 +75,11 @@ def test_all_is_well(check: Callable, factory_bag: Path, tmp_path: Path) -> None
     assert len(document["findings"]) == len(lines)
     figures = {name: value for entry in document["findings"] for name, value in entry["figures"].items()}
     assert 42 < figures["spread_ms"] < 44 and figures["covered_percent"] == 100
+
+
+def test_the_planner_is_by_default_that_of_the_parameter_file(factory_bag: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "--bag", str(factory_bag)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("wpt-compact can run on bag ")
 
 
 def test_sqlite3_is_read_as_well(check: Callable, factory_bag: Path, rewrite_bag: Rewrite) -> None:

@@ -96,4 +96,4 @@ def test_nothing_is_published(capsys: pytest.CaptureFixture[str]) -> None:
     assert (
         "FAIL  topics" in text and "no preset explains a camera; there are 0 image topics with images" in text
     )
-    assert text.splitlines()[-1].startswith("constant_velocity cannot run on live topics of 0.5 s")
+    assert text.splitlines()[-1].startswith("wpt-compact cannot run on live topics of 0.5 s")

@@ -21,7 +21,7 @@ TOLERANCE_M = 1e-4
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--planner", required=True, help="planner name or policy bundle")
+    parser.add_argument("--planner", default="wpt-compact", help="planner name or policy bundle")
     parser.add_argument(
         "--routes", required=True, metavar="FILE|N", help="episodes (JSON lines), or how many to draw"
     )
