@@ -154,7 +154,14 @@ def test_a_signal_ends_an_endless_replay_with_code_0(
     executor.add_node(node)
     playing = threading.Event()
     node.create_subscription(Clock, "/clock", lambda message: playing.set(), 10)
-    thread = threading.Thread(target=executor.spin, daemon=True)
+    closing = threading.Event()
+
+    def spin() -> None:
+        # Bounded waits, not executor.spin(): shutdown() destroys what would wake a wait that has just begun.
+        while not closing.is_set():
+            executor.spin_once(timeout_sec=0.1)
+
+    thread = threading.Thread(target=spin, daemon=True)
     thread.start()
     try:
         assert playing.wait(PATIENCE_S), "it never played"
@@ -164,8 +171,9 @@ def test_a_signal_ends_an_endless_replay_with_code_0(
         if process.poll() is None:
             process.kill()
             process.wait()
-        executor.shutdown()
+        closing.set()
         thread.join()
+        executor.shutdown()
         node.destroy_node()
         rclpy.try_shutdown(context=context)
     assert json.loads(file.read_text())["ended"] == "interrupted"

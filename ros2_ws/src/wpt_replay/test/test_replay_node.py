@@ -57,8 +57,14 @@ class Desk:
         self.nodes: list[Node] = []
         self.player = self.node("wpt_replay")
         self.listener = self.node("listener")
-        self._thread = threading.Thread(target=self.executor.spin, daemon=True)
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._spin, daemon=True)
         self._thread.start()
+
+    def _spin(self) -> None:
+        """Bounded waits, not executor.spin(): shutdown() destroys what would wake a wait that has just begun."""
+        while self.context.ok() and not self._closing.is_set():
+            self.executor.spin_once(timeout_sec=0.1)
 
     def node(self, name: str) -> Node:
         node = rclpy.create_node(name, context=self.context)
@@ -76,8 +82,9 @@ class Desk:
         return Replayer(self.player, bag, ReplayOptions(**{**FAST, **options})).run()
 
     def close(self) -> None:
-        self.executor.shutdown()
+        self._closing.set()
         self._thread.join()
+        self.executor.shutdown()
         for node in self.nodes:
             node.destroy_node()
         rclpy.try_shutdown(context=self.context)
