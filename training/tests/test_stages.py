@@ -19,7 +19,7 @@ from wpt_training.stages.frozen_features import FrozenFeatures, build_frozen_fea
 from wpt_training.stages.perception_stage import PerceptionStage, load_perception
 from wpt_training.stages.student_stage import StudentStage, load_training_student
 from wpt_training.stages.teacher_stage import TeacherStage, TrainedTeacher, load_teacher
-from wpt_training.stages.world_stage import WorldStage, load_world, make_world
+from wpt_training.stages.world_stage import WorldStage, load_world, make_world, start_from
 from wpt_training.trainer.stage import Stage, freeze, named_parameters
 from wpt_training.trainer.trainer import train
 from wpt_training.world.world_model import observe_batch
@@ -103,13 +103,43 @@ def test_perception_overfits_trains_everything_and_resumes(samples: Samples, tmp
         assert torch.equal(tensor, saved[f"encoder.{name}"]), name
 
 
+JOINT = CONFIG.with_(world=dataclasses.replace(CONFIG.world, joint=True))
+
+
 def test_world_overfits_trains_everything_and_resumes(samples: Samples, tmp_path: Path) -> None:
-    check_gradients(WorldStage(CONFIG, seed=0), samples.whole, 0.0)
-    losses = overfit(WorldStage(CONFIG, seed=0), samples.whole, 60, rate=8e-3)
+    check_gradients(WorldStage(JOINT, seed=0), samples.whole, 0.0)
+    losses = overfit(WorldStage(JOINT, seed=0), samples.whole, 60, rate=8e-3)
     assert losses[-1]["total"] < 0.7 * losses[0]["total"]
-    check_resume(lambda seed: WorldStage(CONFIG, seed=seed), samples, tmp_path)
-    world = load_world(CONFIG, tmp_path / "whole")
+    check_resume(lambda seed: WorldStage(JOINT, seed=seed), samples, tmp_path)
+    world = load_world(JOINT, tmp_path / "whole")
     assert not world.training and not any(parameter.requires_grad for parameter in world.parameters())
+
+
+def test_roll_out_alone_learns_on_features_that_stay(samples: Samples, tmp_path: Path) -> None:
+    start = PerceptionStage(CONFIG, seed=2, world=True)
+    stage = WorldStage(CONFIG, seed=0, start=start)
+    kept = {name: value.clone() for name, value in start.encoder.state_dict().items()}
+    check_gradients(stage, samples.whole, 0.0)
+    trained = {name.split(".")[1] for name, _ in named_parameters(stage.modules())}
+    assert trained == {"decoder", "occupancy_head"}
+    assert not stage.world.encoder.training and not stage.world.fusion.training and stage.world.decoder.training
+    losses = overfit(stage, samples.whole, 40, rate=8e-3)
+    assert losses[-1]["total"] < 0.8 * losses[0]["total"]
+    assert all(torch.equal(kept[name], value) for name, value in stage.world.encoder.state_dict().items())
+    assert torch.equal(start.heads.occupancy.mix.weight, WorldStage(CONFIG, seed=1, start=start).world.occupancy_head.mix.weight)
+
+    features = build_frozen_features(freeze(make_world_of(start)), samples, ROWS, tmp_path / "f", progress=False)
+    check_resume(lambda seed: WorldStage(CONFIG, seed=seed, start=start, features=features), samples, tmp_path)
+    world = load_world(CONFIG, tmp_path / "whole")
+    assert FrozenFeatures.open(tmp_path / "f", world, samples).signature == features.signature
+    with pytest.raises(TrainingError, match="no cached features"):
+        WorldStage(JOINT, seed=0, start=start, features=features)
+
+
+def make_world_of(start: PerceptionStage):
+    world = make_world(CONFIG)
+    start_from(world, start)
+    return world
 
 
 def test_first_weights_follow_the_seed_alone() -> None:

@@ -134,7 +134,7 @@ def test_the_start_is_taken_over(small):
     torch.manual_seed(5)
     pretrained = TrainingStudent(small.student, small.data)
     channels = small.student.architecture.bev_encoder.channels
-    heads = PerceptionHeads(channels, small.student.bev, small.data.occupancy_cell_m)
+    heads = PerceptionHeads(channels, small.student.bev, small.data.occupancy_cell_m, small.commands)
     network = make(small)
     decoder = {name: value.clone() for name, value in network.student.plan_decoder.state_dict().items()}
     network.start_from(pretrained.student.encoder, pretrained.student.fusion, heads)

@@ -20,7 +20,7 @@ from wpt_training.world.occupancy_losses import (
     swept_by_moving,
     world_losses,
 )
-from wpt_training.world.perception import signal_loss
+from wpt_training.world.perception_losses import signal_loss
 
 LOG_2 = math.log(2.0)
 # Cross entropy at probability 3/4: of an occupied cell, of a free one.

@@ -12,8 +12,10 @@ from wpt_policy.policy_config import BevGrid
 from wpt_training.configuration import ExperimentConfig, compact, reference
 from wpt_training.data.batch import Batch
 from wpt_training.data.synthetic_batch import make_batch
+from wpt_training.student.training_student import TrainingStudent
 from wpt_training.world.occupancy_losses import world_losses
-from wpt_training.world.perception import PerceptionHeads, perception_losses
+from wpt_training.world.perception import PerceptionHeads
+from wpt_training.world.perception_losses import perception_losses
 from wpt_training.world.world_model import (
     OccupancyWorldModel,
     encode_history,
@@ -187,30 +189,30 @@ def test_eight_samples_can_be_learned():
 
 def test_perception_shapes_gradients_and_overfit():
     config = small()
-    student = config.student
-    encoder = ObservationEncoder(
-        student.architecture, student.image_input, student.normalisation, student.bev
-    )
-    heads = PerceptionHeads(16, student.bev, config.data.occupancy_cell_m)
+    network = TrainingStudent(config.student, config.data)
+    heads = PerceptionHeads(16, config.student.bev, config.data.occupancy_cell_m, config.commands)
     batch = small_batch(config, 8)
-    parameters = [*encoder.parameters(), *heads.parameters()]
-    optimiser = torch.optim.AdamW(parameters, lr=4e-3)
+    fusion = network.student.fusion
+    optimiser = torch.optim.AdamW([*network.parameters(), *heads.parameters()], lr=4e-3)
     history = []
     for step in range(60):
-        bev = encoder(batch.images[:, 0], batch.image_from_base[:, 0], batch.camera_mask[:, 0])[:, :16]
-        occupancy, signal = heads(bev)
-        assert occupancy.shape == (8, 3, 48, 32) and signal.shape == (8, 4)
-        losses = perception_losses(occupancy, signal, batch)
+        _, fused, motion = network.observe(batch)
+        perceived = heads(fused)
+        losses = perception_losses(perceived, motion, fusion.ego_motion.scales, batch, config.student.bev)
         loss = sum(losses.values())
         optimiser.zero_grad()
         loss.backward()
         if step == 0:
-            for name, parameter in heads.named_parameters():
+            assert perceived.occupancy.shape == (8, 3, 48, 32) and perceived.signal.shape == (8, 4)
+            assert perceived.route.shape == (8, config.commands, 24, 16)
+            assert perceived.velocity.shape == (8, 2, 24, 16) and motion.shape == (8, 2)
+            for name, parameter in (*heads.named_parameters(), *fusion.named_parameters()):
                 assert parameter.grad.abs().sum() > 0, name
         optimiser.step()
-        history.append((loss.item(), losses["signal"].item()))
-    assert history[-1][0] < 0.6 * history[0][0], history[::10]
-    assert history[-1][1] < 0.3 * history[0][1], history[::10]
+        history.append({name: value.item() for name, value in losses.items()} | {"total": loss.item()})
+    assert history[-1]["total"] < 0.6 * history[0]["total"], history[::10]
+    for name in ("signal", "route", "velocity", "ego_motion"):
+        assert history[-1][name] < 0.5 * history[0][name], (name, history[::10])
 
 
 def test_the_reference_sizes_build():

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -33,6 +33,9 @@ from wpt_training.experiments.jobs import (
 )
 from wpt_training.trainer.checkpoint import git_commit
 from wpt_training.trainer.progress import Progress
+
+if TYPE_CHECKING:
+    from wpt_training.world.world_model import OccupancyWorldModel
 
 # Everything that is made once for all seeds is made with this one.
 SHARED_SEED = 0
@@ -176,21 +179,49 @@ def train_stage(
 
 
 def _perception(place: Place, row: str, seed: int) -> dict[str, Any] | None:
+    return _pretrain(place, "perception", world=False)
+
+
+def _world_perception(place: Place, row: str, seed: int) -> dict[str, Any] | None:
+    return _pretrain(place, "world-perception", world=True)
+
+
+def _pretrain(place: Place, job: str, *, world: bool) -> dict[str, Any] | None:
     from wpt_training.stages.perception_stage import PerceptionStage
 
     cache = place.cache("train")
-    stage = PerceptionStage(place.config, seed=SHARED_SEED)
-    folder = place.folder("perception")
-    return train_stage(place, stage, place.config.perception_stage, folder, place.training_rows(cache), cache, SHARED_SEED)
+    stage = PerceptionStage(place.config, seed=SHARED_SEED, world=world)
+    rows = place.training_rows(cache)
+    return train_stage(place, stage, place.config.perception_stage, place.folder(job), rows, cache, SHARED_SEED)
 
 
 def _world(place: Place, row: str, seed: int) -> dict[str, Any] | None:
+    from wpt_training.stages.frozen_features import FrozenFeatures
+    from wpt_training.stages.perception_stage import load_perception
     from wpt_training.stages.world_stage import WorldStage
 
-    cache = place.cache("train")
-    stage = WorldStage(place.config, seed=SHARED_SEED)
+    cache, features = place.cache("train"), None
+    start = load_perception(place.config, place.folder("world-perception") / "run", world=True)
+    if not place.config.world.joint:
+        features = FrozenFeatures.open(place.folder("frozen") / "features", observing_world(place), cache)
+    stage = WorldStage(place.config, seed=SHARED_SEED, start=start, features=features)
     folder = place.folder("world")
     return train_stage(place, stage, place.config.world_stage, folder, place.training_rows(cache), cache, SHARED_SEED)
+
+
+def observing_world(place: Place) -> OccupancyWorldModel:
+    """Return the world model whose present features are final: the trained one, or, where only its roll-out is trained
+    (config.world.joint off), one that has just its pre-trained encoder.
+    """
+    from wpt_training.stages.perception_stage import load_perception
+    from wpt_training.stages.world_stage import load_world, make_world, start_from
+    from wpt_training.trainer.stage import freeze
+
+    if place.config.world.joint:
+        return load_world(place.config, place.folder("world") / "run")
+    world = make_world(place.config)
+    start_from(world, load_perception(place.config, place.folder("world-perception") / "run", world=True))
+    return freeze(world)
 
 
 def _anchors(place: Place, row: str, seed: int) -> dict[str, Any]:
@@ -226,12 +257,11 @@ def load_anchors(place: Place) -> Tensor:
 
 def _frozen(place: Place, row: str, seed: int) -> dict[str, Any]:
     from wpt_training.stages.frozen_features import build_frozen_features
-    from wpt_training.stages.world_stage import load_world
 
     cache = place.cache("train")
-    world = load_world(place.config, place.folder("world") / "run")
+    world = observing_world(place)
     rows = place.training_rows(cache)
-    precision = facts_of(place.runs, "world")["precision"]
+    precision = facts_of(place.runs, "world" if place.config.world.joint else "world-perception")["precision"]
     folder = place.folder("frozen") / "features"
     build_frozen_features(world, cache, rows, folder, device=place.device, precision=precision)
     return {"rows": len(rows)}
@@ -306,6 +336,7 @@ def _student(place: Place, row: str, seed: int) -> dict[str, Any] | None:
 JOBS: Mapping[str, Callable[[Place, str, int], dict[str, Any] | None]] = {
     "cache": _cache,
     "perception": _perception,
+    "world-perception": _world_perception,
     "world": _world,
     "anchors": _anchors,
     "frozen": _frozen,

@@ -93,10 +93,12 @@ def log_test_run(runs: Path, job: str, commit: str) -> None:
         log.write(json.dumps({"job": job, "commit": commit, "when": when}) + "\n")
 
 
-def jobs_of(tiers: str, *, seeds: Sequence[int] | None = None, drive: bool = True) -> list[Job]:
+def jobs_of(
+    tiers: str, *, seeds: Sequence[int] | None = None, drive: bool = True, joint: bool = False
+) -> list[Job]:
     """Return the jobs of some tiers ("A", "AB", "ABC"), those worth most first.
 
-    seeds: instead of every tier's own. drive: with the closed loop. Raises TrainingError for an unknown tier.
+    seeds: instead of every tier's own. drive: with the closed loop. joint: as in WorldConfig. Raises TrainingError for an unknown tier.
     """
     unknown = sorted(set(tiers) - set(SEEDS))
     if unknown or not tiers:
@@ -106,9 +108,9 @@ def jobs_of(tiers: str, *, seeds: Sequence[int] | None = None, drive: bool = Tru
     train, dev = caches[0], caches[1]
     jobs += [
         Job(kind="perception", needs=(train,)),
-        Job(kind="world", needs=(train,)),
+        Job(kind="world-perception", needs=(train,)),
+        *_world_jobs(train, joint),
         Job(kind="anchors", needs=(train,)),
-        Job(kind="frozen", needs=(train, "world")),
         Job(kind="world-report", needs=(dev, "world", "anchors")),
     ]
     jobs += [Job(kind="evaluate", row=row, needs=(caches[2],)) for row in UNTRAINED]
@@ -120,6 +122,14 @@ def jobs_of(tiers: str, *, seeds: Sequence[int] | None = None, drive: bool = Tru
     if drive:
         jobs += [Job(kind="drive", row=row) for row in UNTRAINED]
     return _unique(jobs)
+
+
+def _world_jobs(train: str, joint: bool) -> list[Job]:
+    """The roll-out learns on features that are final before it (and cached), or changes them with itself."""
+    started = (train, "world-perception")
+    if joint:
+        return [Job(kind="world", needs=started), Job(kind="frozen", needs=(train, "world"))]
+    return [Job(kind="frozen", needs=started), Job(kind="world", needs=(*started, "frozen"))]
 
 
 def _tier_jobs(tier: str, seed: int, test: str, train: str, drive: bool) -> Iterable[Job]:

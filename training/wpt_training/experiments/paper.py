@@ -38,7 +38,12 @@ def run(arguments: argparse.Namespace) -> int:
     place = place_of(arguments)
     if arguments.workers < 1:
         raise TrainingError(f"--workers is {arguments.workers}, expected at least 1; leave it out for one a core.")
-    jobs = jobs_of(arguments.tiers, seeds=arguments.seeds, drive=not arguments.no_drive)
+    jobs = jobs_of(
+        arguments.tiers,
+        seeds=arguments.seeds,
+        drive=not arguments.no_drive,
+        joint=place.config.world.joint,
+    )
     complete = True
     if not arguments.results_only:
         outcome = run_jobs(

@@ -29,6 +29,8 @@ NOT_BUILT = (
     "calibration of the reward heads, their AUROC on student plans, rank correlation with 500 branched drives",
     "candidate figures of the train and test splits",
 )
+# Jobs whose time the table shows.
+COSTED = ("perception", "world-perception", "frozen", "world", "teacher", "student")
 # (row, against): the claims and hypotheses.
 PAIRS = (
     ("full", "baseline"),
@@ -88,11 +90,11 @@ def gather(collected: Collected, tiers: str, command: str, *, variants: bool) ->
             if pair[0] is not None and pair[1] is not None:
                 comparisons.append({"figure": figure, **dataclasses.asdict(compare(*pair))})
     seconds = {}
-    for job in jobs_of(tiers):
+    for job in jobs_of(tiers, joint=place.config.world.joint):
         facts = collected.facts(job.name)
-        if facts is not None and job.kind in ("perception", "world", "frozen", "teacher", "student"):
+        if facts is not None and job.kind in COSTED:
             seconds[job.name] = facts["seconds"]
-    stages = [collected.facts(job.name) for job in jobs_of(tiers)]
+    stages = [collected.facts(job.name) for job in jobs_of(tiers, joint=place.config.world.joint)]
     stages = [facts for facts in stages if facts is not None]
     report = collected.facts("world-report")
     some = next((found for by_seed in scores.values() for found in by_seed.values()), None)

@@ -102,7 +102,7 @@ def _schedule(place: Place, config: ExperimentConfig, variant: StudentVariant, s
     schedule = config.student_stage
     if not variant.longer:
         return schedule
-    chain = ("world", "frozen", job_name("teacher", DEFAULT_TEACHER, seed), job_name("student", "full", seed))
+    chain = ("world-perception", "frozen", "world", job_name("teacher", DEFAULT_TEACHER, seed), job_name("student", "full", seed))
     seconds = sum(facts_of(place.runs, name)["seconds"] for name in chain)
     pace = facts_of(place.runs, job_name("student", "baseline", seed))["seconds"] / schedule.samples
     return dataclasses.replace(schedule, samples=round(seconds / pace))

@@ -63,8 +63,8 @@ class FrozenFeatures:
 
 
 def features_signature(world: OccupancyWorldModel, source: SampleSource) -> str:
-    """Return what decides the features: signatures of the weights and of the samples."""
-    return f"{signature_of(world)} {source.signature}"
+    """Return what decides the features: signatures of the weights that observe, and of the samples."""
+    return f"{signature_of(world.encoder, world.fusion)} {source.signature}"
 
 
 @torch.no_grad()

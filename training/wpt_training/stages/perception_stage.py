@@ -1,4 +1,4 @@
-"""Pre-training of the student's encoder: occupancy now and the state of the signal. Once for all rows and seeds."""
+"""Pre-training of an observation encoder on what can be seen now (world.perception). Once for all rows and seeds."""
 
 from __future__ import annotations
 
@@ -14,25 +14,28 @@ from wpt_training.student.training_student import TrainingStudent
 from wpt_training.trainer.checkpoint import load_weights
 from wpt_training.trainer.schedule import ParameterGroup, parameter_groups
 from wpt_training.trainer.stage import set_modes
-from wpt_training.world.perception import PerceptionHeads, perception_losses
+from wpt_training.world.perception import PerceptionHeads
+from wpt_training.world.perception_losses import perception_losses
 
 
 class PerceptionStage:
-    """Trains "encoder" and "fusion" of a student, with "heads" that the student's stage goes on with (occupancy) or drops.
+    """Trains "encoder" and "fusion" of the student's or (world) the world model's network, and "heads".
 
     seed: of the first weights.
     """
 
     name = "perception"
 
-    def __init__(self, config: ExperimentConfig, *, seed: int):
-        self._settings = plain_settings(student=config.student, occupancy_cell_m=config.data.occupancy_cell_m)
-        self._settings["student"].pop("ego_inputs")  # read by the plan decoder alone
+    def __init__(self, config: ExperimentConfig, *, seed: int, world: bool = False):
+        network = config.world.network if world else config.student
+        self.grid = network.bev
+        self._settings = plain_settings(network=network, occupancy_cell_m=config.data.occupancy_cell_m)
+        self._settings["network"].pop("ego_inputs")  # read by the plan decoder alone
         with seeded(seed):
-            self._student = TrainingStudent(config.student, config.data)
+            self._student = TrainingStudent(network, config.data)
             self.encoder, self.fusion = self._student.student.encoder, self._student.student.fusion
-            channels = config.student.architecture.bev_encoder.channels
-            self.heads = PerceptionHeads(channels, config.student.bev, config.data.occupancy_cell_m)
+            channels = network.architecture.bev_encoder.channels
+            self.heads = PerceptionHeads(channels, network.bev, config.data.occupancy_cell_m, config.commands)
 
     def modules(self) -> dict[str, nn.Module]:
         return {"encoder": self.encoder, "fusion": self.fusion, "heads": self.heads}
@@ -47,16 +50,17 @@ class PerceptionStage:
         set_modes(self.modules(), {})
 
     def losses(self, batch: Batch, share: float) -> dict[str, Tensor]:
-        _, fused = self._student.observe(batch)
-        losses = perception_losses(*self.heads(fused), batch)
+        _, fused, motion = self._student.observe(batch)
+        scales = self.fusion.ego_motion.scales
+        losses = perception_losses(self.heads(fused), motion, scales, batch, self.grid)
         return {**losses, "total": sum(losses.values())}
 
     def settings(self) -> dict[str, Any]:
         return self._settings
 
 
-def load_perception(config: ExperimentConfig, folder: Path) -> PerceptionStage:
+def load_perception(config: ExperimentConfig, folder: Path, *, world: bool = False) -> PerceptionStage:
     """Return the stage with the weights of a finished run."""
-    stage = PerceptionStage(config, seed=0)
+    stage = PerceptionStage(config, seed=0, world=world)
     load_weights(folder, stage.modules())
     return stage

@@ -68,8 +68,10 @@ class TrainingStudent(nn.Module):
             nn.Identity() if teacher_channels in (None, width) else nn.Linear(width, teacher_channels)
         )
 
-    def observe(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return the present's bird's-eye view [B, C + 1, X, Y] and the one fused with history [B, C, X, Y]."""
+    def observe(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the present's bird's-eye view [B, C + 1, X, Y], the one fused with history [B, C, X, Y], and the ego's
+        motion [B, 2] that the fusion read (TemporalFusion.with_motion).
+        """
         encoder = self.student.encoder
         with running_statistics_kept(encoder):
             history = encode_history(
@@ -80,13 +82,14 @@ class TrainingStudent(nn.Module):
                 batch.history_valid,
             )
         bev = encoder(batch.images[:, 0], batch.image_from_base[:, 0], batch.camera_mask[:, 0])
-        return bev, self.student.fusion(bev, history, batch.earlier_from_present, batch.history_valid)
+        fusion = self.student.fusion
+        return bev, *fusion.with_motion(bev, history, batch.earlier_from_present, batch.history_valid)
 
     def forward(self, batch: Batch) -> StudentTraining:
         """Plan on a batch. The plan reads the images, the poses between them, the command and the policy's
         ego inputs.
         """
-        bev, fused = self.observe(batch)
+        bev, fused, _ = self.observe(batch)
         ego = scaled_ego_inputs(batch.motion, self.ego_inputs)
         queries, displacements = self.student.plan_decoder(fused, batch.command, ego)
         plan = StudentOutput(displacements.cumsum(dim=1), displacements, queries, bev, fused)

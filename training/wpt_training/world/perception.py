@@ -1,6 +1,12 @@
-"""What the student's encoder learns before it plans: occupancy now and the state of the signal ahead."""
+"""What an observation encoder learns before anything is planned or rolled out: heads on its fused bird's-eye view.
+
+Occupancy now, the state of the signal ahead, where the route of a command runs, how fast what stands in a cell moves, and
+(in the network itself) how the ego moves. For training only; none of the heads is in a bundle.
+"""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -9,12 +15,9 @@ from torch.nn import functional
 from wpt_policy.network.bev_encoder import cell_centres
 from wpt_policy.policy_config import BevGrid
 
-from wpt_training.data.batch import SIGNAL_STATES, Batch
+from wpt_training.data.batch import SIGNAL_STATES
 from wpt_training.world.occupancy_head import OccupancyHead, upsampling_factor
-from wpt_training.world.occupancy_losses import current_occupancy_losses
 
-# none, green, yellow, red: "none" is the rule and yellow short.
-SIGNAL_WEIGHTS = (0.5, 1.0, 2.0, 1.0)
 # Where signals that count for the ego hang and whom they stop: ahead, within this much to either side (m).
 AHEAD_HALF_WIDTH_M = 10.0
 
@@ -43,31 +46,39 @@ class SignalHead(nn.Module):
         return self.classify(pooled).float()
 
 
-class PerceptionHeads(nn.Module):
-    """Heads on the student's fused bird's-eye view [B, C, X, Y]; for training only, not in the bundle."""
+class Perceived(NamedTuple):
+    """occupancy: logits [B, 3, OX, OY]; signal: logits [B, 4]; route: logits [B, commands, X, Y], whether a cell lies on
+    the route that a command means; velocity: [B, 2, X, Y] m/s in base_link of what stands in a cell.
+    """
 
-    def __init__(self, bev_channels: int, grid: BevGrid, occupancy_cell_m: float):
+    occupancy: Tensor
+    signal: Tensor
+    route: Tensor
+    velocity: Tensor
+
+
+class PerceptionHeads(nn.Module):
+    """Heads on a fused bird's-eye view [B, C, X, Y]."""
+
+    def __init__(self, bev_channels: int, grid: BevGrid, occupancy_cell_m: float, commands: int):
         super().__init__()
         self.occupancy = OccupancyHead(bev_channels, upsampling_factor(grid.cell_m, occupancy_cell_m))
         self.signal = SignalHead(bev_channels, grid)
+        self.route = _cell_head(bev_channels, commands)
+        self.velocity = _cell_head(bev_channels, 2)
 
-    def forward(self, bev: Tensor) -> tuple[Tensor, Tensor]:
-        """Return occupancy logits [B, 3, OX, OY] and signal logits [B, 4]."""
-        return self.occupancy(bev), self.signal(bev)
-
-
-def signal_loss(logits: Tensor, signal: Tensor) -> Tensor:
-    """Return cross entropy weighted by SIGNAL_WEIGHTS, over the sum of the samples' weights.
-
-    logits: [B, 4]; signal: [B] int64 index into SIGNAL_STATES.
-    """
-    logits = logits.float()
-    return functional.cross_entropy(logits, signal, weight=logits.new_tensor(SIGNAL_WEIGHTS))
+    def forward(self, bev: Tensor) -> Perceived:
+        return Perceived(
+            self.occupancy(bev), self.signal(bev), self.route(bev).float(), VELOCITY_UNIT * self.velocity(bev).float()
+        )
 
 
-def perception_losses(occupancy_logits: Tensor, signal_logits: Tensor, batch: Batch) -> dict[str, Tensor]:
-    """Return the losses of the pre-training by name, to be summed."""
-    return {
-        **current_occupancy_losses(occupancy_logits, batch),
-        "signal": signal_loss(signal_logits, batch.signal),
-    }
+# m/s of a network's unit.
+VELOCITY_UNIT = 5.0
+
+
+def _cell_head(channels: int, outputs: int) -> nn.Sequential:
+    hidden = max(16, channels // 2)
+    return nn.Sequential(
+        nn.Conv2d(channels, hidden, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(hidden, outputs, 1)
+    )

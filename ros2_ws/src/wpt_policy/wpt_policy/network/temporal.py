@@ -45,8 +45,38 @@ class BevWarp(nn.Module):
         )
 
 
+class EgoMotionHead(nn.Module):
+    """[B, C, X, Y] -> [B, 2]: the ego's speed (m/s) and yaw rate (rad/s) as the fused view shows them.
+
+    Reads means over rows and over columns: where the present grid leaves the remembered one, and how what
+    stands still has moved, is told by the place along an axis. No measured speed enters.
+    """
+
+    CHANNELS = 8
+    SCALES = (5.0, 0.2)  # of a network's unit: m/s and rad/s
+
+    scales: Tensor
+
+    def __init__(self, channels: int, grid: BevGrid):
+        super().__init__()
+        self.register_buffer("scales", torch.tensor(self.SCALES), persistent=False)
+        self.reduce = nn.Conv2d(channels, self.CHANNELS, 1)
+        self.read = nn.Sequential(
+            nn.Linear(self.CHANNELS * sum(grid.shape), 32), nn.ReLU(inplace=True), nn.Linear(32, 2)
+        )
+
+    def forward(self, bev: Tensor) -> Tensor:
+        reduced = functional.relu(self.reduce(bev))
+        profiles = torch.cat([reduced.mean(dim=3), reduced.mean(dim=2)], dim=2)
+        return self.read(profiles.flatten(1)).float() * self.scales
+
+
 class TemporalFusion(nn.Module):
-    """Present and warped earlier bird's-eye views -> one fused bird's-eye view."""
+    """Present and warped earlier bird's-eye views -> one fused bird's-eye view.
+
+    The ego's own motion, which only the comparison of the views shows, is read from the whole view and
+    written into every cell, so that whatever reads cells knows it.
+    """
 
     def __init__(self, config: FusionConfig, grid: BevGrid, channels: int, entries: int):
         super().__init__()
@@ -55,6 +85,8 @@ class TemporalFusion(nn.Module):
             convolution_norm((1 + entries) * (channels + 1), channels, 3),
             *(ResidualBlock(channels, channels) for _ in range(config.blocks)),
         )
+        self.ego_motion = EgoMotionHead(channels, grid)
+        self.write_motion = nn.Linear(2, channels)
 
     def forward(
         self, bev: Tensor, history: Tensor, earlier_from_present: Tensor, history_valid: Tensor
@@ -64,12 +96,26 @@ class TemporalFusion(nn.Module):
         history_valid: [B, S] bool. Returns [B, C, X, Y]. A missing entry counts as zeros, its validity
         channel too.
         """
+        return self.with_motion(bev, history, earlier_from_present, history_valid)[0]
+
+    def with_motion(
+        self, bev: Tensor, history: Tensor, earlier_from_present: Tensor, history_valid: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return forward's view, and the motion [B, 2] (EgoMotionHead) that was read and written into it."""
+        fused = self.fuse(self._stacked(bev, history, earlier_from_present, history_valid))
+        motion = self.ego_motion(fused)
+        written = self.write_motion(motion / self.ego_motion.scales)
+        return fused + written[:, :, None, None], motion
+
+    def _stacked(
+        self, bev: Tensor, history: Tensor, earlier_from_present: Tensor, history_valid: Tensor
+    ) -> Tensor:
         batch, entries = history.shape[:2]
         if entries == 0:
-            return self.fuse(bev)
+            return bev
         warped = self.warp(history.flatten(0, 1), earlier_from_present.flatten(0, 1)).unflatten(
             0, (batch, entries)
         )
         # where, not a product: whatever stands in an unused entry must not matter, not even NaN.
         warped = torch.where(history_valid[:, :, None, None, None], warped, torch.zeros_like(warped))
-        return self.fuse(torch.cat([bev, warped.flatten(1, 2)], dim=1))
+        return torch.cat([bev, warped.flatten(1, 2)], dim=1)
