@@ -14,8 +14,9 @@ from wpt_training.configuration import LossWeights
 from wpt_training.data.synthetic_batch import make_batch
 from wpt_training.errors import TrainingError
 from wpt_training.student.planning_losses import student_losses
-from wpt_training.student.training_student import TrainingStudent, running_statistics_kept
+from wpt_training.student.training_student import TrainingStudent
 from wpt_training.world.perception import PerceptionHeads
+from wpt_training.world.world_model import running_statistics_kept
 
 
 def make(config, **options) -> TrainingStudent:
@@ -107,8 +108,8 @@ def test_history_is_read_but_gets_no_gradient(small):
 def test_losses_reach_every_trained_parameter(small):
     network = make(small).train()
     batch = make_batch(small, 4)
-    losses = student_losses(network(batch), batch, LossWeights(displacement=2.0, current_occupancy=0.5))
-    expected = 2.0 * losses["displacement"] + losses["collision"] + 0.5 * losses["current_occupancy"]
+    losses = student_losses(network(batch), batch, LossWeights(displacement=2.0, sideways=3.0, current_occupancy=0.5))
+    expected = 2.0 * losses["displacement"] + 3.0 * losses["sideways"] + losses["collision"] + 0.5 * losses["current_occupancy"]
     assert torch.allclose(losses["total"], expected)
     losses["total"].backward()
     for name, parameter in network.named_parameters():

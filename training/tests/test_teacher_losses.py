@@ -23,6 +23,7 @@ from wpt_training.teacher.planning_losses import (
     collision_depths,
     collision_loss,
     displacement_loss,
+    sideways_loss,
     separation,
 )
 from wpt_training.teacher.teacher_losses import (
@@ -62,6 +63,17 @@ def with_box(batch: Batch, step: int, box: list[float], sample: int = 0) -> Batc
 def ahead(*metres: float) -> torch.Tensor:
     """A plan straight ahead: [1, T, 2]."""
     return torch.stack([torch.tensor(metres), torch.zeros(len(metres))], dim=-1).unsqueeze(0)
+
+
+def test_sideways_is_the_distance_across_the_true_heading():
+    future = torch.tensor([[[3.0, 0.0, 0.0], [6.0, 4.0, torch.pi / 2], [float("nan")] * 3]])
+    valid = torch.tensor([[True, True, False]])
+    positions = torch.tensor([[[5.0, -0.5], [7.5, 9.0], [1.0, 1.0]]])
+    assert sideways_loss(positions, future, valid).item() == pytest.approx((0.5 + 1.5) / 2, abs=2e-3)
+    assert sideways_loss(positions, future, torch.zeros_like(valid)).item() == 0.0
+    exact = future[..., :2].nan_to_num().requires_grad_()
+    sideways_loss(exact, future, valid).backward()
+    assert torch.isfinite(exact.grad).all()
 
 
 def test_displacement_is_a_mean_of_distances_over_known_steps():
@@ -229,7 +241,7 @@ def test_only_the_chosen_candidate_moves_and_the_total_is_the_weighted_sum(small
         True
     )
     confidence = torch.zeros(1, 3, requires_grad=True)
-    weights = LossWeights(displacement=2.0, confidence=0.5, imitation_reward=0.3, simulation_reward=0.2)
+    weights = LossWeights(displacement=2.0, sideways=0.7, confidence=0.5, imitation_reward=0.3, simulation_reward=0.2)
     losses = teacher_losses(
         candidates(positions, confidence), candidates(first, confidence), batch, weights, torch.tensor([2]),
         imitation_reward=torch.tensor(7.0), simulation_reward=torch.tensor(5.0),
@@ -237,7 +249,8 @@ def test_only_the_chosen_candidate_moves_and_the_total_is_the_weighted_sum(small
     root = math.sqrt(2.0)
     assert losses["displacement"].item() == pytest.approx(2.0 * root, abs=1e-3)
     assert losses["first_displacement"].item() == pytest.approx(root, abs=1e-3)
-    expected = 2.0 * 3.0 * root + 0.5 * losses["confidence"].item() + 0.3 * 7.0 + 0.2 * 5.0
+    assert losses["sideways"].item() == pytest.approx(2.0, abs=1e-3)
+    expected = 2.0 * 3.0 * root + 0.7 * 2.0 + 0.5 * losses["confidence"].item() + 0.3 * 7.0 + 0.2 * 5.0
     assert losses["total"].item() == pytest.approx(expected, abs=1e-3)
     losses["total"].backward()
     assert [bool(g.abs().sum() > 0) for g in positions.grad[0]] == [False, False, True]

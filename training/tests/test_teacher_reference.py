@@ -175,7 +175,7 @@ def test_gradients_reach_every_parameter_but_the_world(small):
     plan = network.roll(world, torch.randn(2, CHANNELS, *GRID.shape), batch.command % 3, generator=seeded())
     losses = reference_teacher_losses(plan, batch, LossWeights())
     losses["total"].backward()
-    assert set(losses) == {"displacement", "collision", "total"}
+    assert set(losses) == {"displacement", "sideways", "collision", "total"}
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None and bool(torch.isfinite(parameter.grad).all()), name
         assert parameter.grad.abs().sum() > 0, name

@@ -153,9 +153,12 @@ class RewardConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LossWeights:
-    """displacement: mean L2. collision: for ego boxes inflated by 0, 0.5, 1 m. The rest by name."""
+    """displacement: mean L2. sideways: its part across the true path once more. collision: for ego boxes inflated by 0,
+    0.5, 1 m. The rest by name.
+    """
 
     displacement: float = 1.0
+    sideways: float = 1.0
     collision: tuple[float, float, float] = (2.5, 1.0, 0.25)
     current_occupancy: float = 0.3  # beside displacements of about 1 m
     confidence: float = 0.1

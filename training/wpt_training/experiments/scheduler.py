@@ -5,6 +5,7 @@ A job that fails stops only those that need it. Every job can be stopped and goe
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -16,6 +17,11 @@ from wpt_training.experiments.jobs import Job, is_done, job_folder
 
 # Less than this many minutes are not worth the start of a job.
 LEAST_MINUTES = 0.5
+# glibc gives every tensor of more than 32 MB at most, and often much smaller ones, back to the system and asks for it
+# again: kept instead, and in huge pages, a step of the compact networks takes a tenth less time. Other systems ignore it.
+KEEP_MEMORY = {
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=33554432:glibc.malloc.trim_threshold=8589934592"
+}
 
 
 @dataclass(kw_only=True)
@@ -99,7 +105,8 @@ def _run(job: Job, runs: Path, arguments: tuple[str, ...]) -> tuple[int, float]:
     begin = time.monotonic()
     with (folder / "output.log").open("a", encoding="utf-8") as log:
         code = subprocess.run(
-            arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, check=False
+            arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, check=False,
+            env={**KEEP_MEMORY, **os.environ},
         ).returncode
     return code, time.monotonic() - begin
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from wpt_training.configuration import LossWeights
 from wpt_training.data.batch import Batch
 from wpt_training.student.training_student import StudentTraining
-from wpt_training.teacher.planning_losses import collision_loss, displacement_loss
+from wpt_training.teacher.planning_losses import collision_loss, displacement_loss, sideways_loss
 from wpt_training.world.occupancy_losses import current_occupancy_losses
 
 
@@ -18,11 +18,13 @@ def student_losses(output: StudentTraining, batch: Batch, weights: LossWeights) 
     current = current_occupancy_losses(output.occupancy, batch)
     losses = {
         "displacement": displacement_loss(output.plan.positions, batch.future, batch.future_valid),
+        "sideways": sideways_loss(output.plan.positions, batch.future, batch.future_valid),
         "collision": collision_loss(output.plan.positions, batch, weights.collision),
         "current_occupancy": sum(current.values()),
     }
     total = (
         weights.displacement * losses["displacement"]
+        + weights.sideways * losses["sideways"]
         + losses["collision"]
         + weights.current_occupancy * losses["current_occupancy"]
     )

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import NamedTuple
 
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from wpt_policy.network.student import Student, StudentOutput
 from wpt_policy.policy_config import PolicyConfig
@@ -30,27 +27,11 @@ class StudentTraining(NamedTuple):
     projected: Tensor
 
 
-@contextmanager
-def running_statistics_kept(module: nn.Module) -> Iterator[None]:
-    """Leave batch norms' running statistics as they are while they normalise by the batch (in training mode)."""
-    norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
-    for norm in norms:
-        norm.track_running_stats = False
-    try:
-        yield
-    finally:
-        for norm in norms:
-            norm.track_running_stats = True
-
-
 class TrainingStudent(nn.Module):
     """student: the network that is exported. occupancy_head: for the current-occupancy loss. projector:
     queries to the teacher's width; the identity where widths agree. Both stay behind at export.
 
-    History entries are encoded without gradient in a pass of their own, as the runner encodes each set alone.
-    In training mode that pass normalises by its own batch, as the present's does, and leaves the running
-    statistics to the present pass: they would otherwise follow two passes a step, one of them of fewer sets.
-    Encoding both in one pass would cost the backward pass of the history for nothing.
+    History entries are encoded as encode_history says, as the runner encodes each set alone.
     """
 
     def __init__(self, policy: PolicyConfig, data: DataConfig, *, teacher_channels: int | None = None):
@@ -73,14 +54,13 @@ class TrainingStudent(nn.Module):
         motion [B, 2] that the fusion read (TemporalFusion.with_motion).
         """
         encoder = self.student.encoder
-        with running_statistics_kept(encoder):
-            history = encode_history(
-                encoder,
-                batch.images[:, 1:],
-                batch.image_from_base[:, 1:],
-                batch.camera_mask[:, 1:],
-                batch.history_valid,
-            )
+        history = encode_history(
+            encoder,
+            batch.images[:, 1:],
+            batch.image_from_base[:, 1:],
+            batch.camera_mask[:, 1:],
+            batch.history_valid,
+        )
         bev = encoder(batch.images[:, 0], batch.image_from_base[:, 0], batch.camera_mask[:, 0])
         fusion = self.student.fusion
         return bev, *fusion.with_motion(bev, history, batch.earlier_from_present, batch.history_valid)

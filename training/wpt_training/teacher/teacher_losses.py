@@ -16,7 +16,7 @@ from wpt_training.errors import TrainingError
 from wpt_training.reward.combination import choose
 from wpt_training.reward.reward_losses import distance_to_future
 from wpt_training.teacher.candidates import Candidates, picked
-from wpt_training.teacher.planning_losses import collision_loss, displacement_loss
+from wpt_training.teacher.planning_losses import collision_loss, displacement_loss, sideways_loss
 from wpt_training.teacher.reference_teacher import ReferencePlan
 
 # Softness (m) of the confidence's target, softmax(-distance / this).
@@ -71,7 +71,7 @@ def teacher_losses(
 ) -> dict[str, Tensor]:
     """Return scalar losses by name, "total" their sum by ``weights``.
 
-    chosen: [B] of trained_candidate: alone it gets the displacement and collision losses. The first pass's
+    chosen: [B] of trained_candidate: alone it gets the displacement, sideways and collision losses. The first pass's
     nearest candidate gets a displacement loss too, and both passes' confidences are trained, so that the most
     confident candidate of the first pass is a good condition for the roll-out. imitation_reward,
     simulation_reward: the reward model's losses; None without a reward model.
@@ -80,6 +80,7 @@ def teacher_losses(
     nearest = nearest_candidate(first_pass.positions, batch.future, batch.future_valid)
     losses = {
         "displacement": displacement_loss(positions, batch.future, batch.future_valid),
+        "sideways": sideways_loss(positions, batch.future, batch.future_valid),
         "collision": collision_loss(positions, batch, weights.collision),
         "first_displacement": displacement_loss(
             picked(first_pass.positions, nearest), batch.future, batch.future_valid
@@ -88,6 +89,7 @@ def teacher_losses(
     }
     total = (
         weights.displacement * (losses["displacement"] + losses["first_displacement"])
+        + weights.sideways * losses["sideways"]
         + losses["collision"]
         + weights.confidence * losses["confidence"]
     )
@@ -107,9 +109,14 @@ def reference_teacher_losses(
     """
     losses = {
         "displacement": displacement_loss(plan.positions, batch.future, batch.future_valid),
+        "sideways": sideways_loss(plan.positions, batch.future, batch.future_valid),
         "collision": collision_loss(plan.positions, batch, weights.collision),
     }
-    total = weights.displacement * losses["displacement"] + losses["collision"]
+    total = (
+        weights.displacement * losses["displacement"]
+        + weights.sideways * losses["sideways"]
+        + losses["collision"]
+    )
     return _with_rewards(losses, total, weights, imitation_reward, simulation_reward)
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from wpt_policy.network.student import ObservationEncoder
@@ -16,6 +20,19 @@ from wpt_training.world.occupancy_head import OccupancyHead, upsampling_factor
 from wpt_training.world.world_decoder import Memory, WorldDecoder
 
 
+@contextmanager
+def running_statistics_kept(module: nn.Module) -> Iterator[None]:
+    """Leave batch norms' running statistics as they are while they normalise by the batch (in training mode)."""
+    norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True
+
+
 def encode_history(
     encoder: ObservationEncoder, images: Tensor, image_from_base: Tensor, camera_mask: Tensor, valid: Tensor
 ) -> Tensor:
@@ -23,13 +40,16 @@ def encode_history(
     gradient.
 
     images: [B, S, N, H, W, 3] and the like, valid: [B, S] bool. Entries that are not valid are zero and are
-    not encoded: neither their pixels nor the time for them matter.
+    not encoded: neither their pixels nor the time for them matter. In training mode this pass normalises by
+    its own batch, as the present's does, and leaves the running statistics to the present's: they would
+    otherwise follow two passes a step, one of them of fewer sets. Both in one pass would cost a backward pass
+    of the history for nothing.
     """
     channels, count_x, _ = encoder.bev_encoder.x_embedding.shape
     count_y = encoder.bev_encoder.y_embedding.shape[2]
     result = torch.zeros(*valid.shape, channels + 1, count_x, count_y, device=valid.device)
     if valid.any():
-        with torch.no_grad():
+        with torch.no_grad(), running_statistics_kept(encoder):
             encoded = encoder(images[valid], image_from_base[valid], camera_mask[valid])
             result[valid] = encoded.to(result.dtype)
     return result
@@ -67,9 +87,7 @@ class OccupancyWorldModel(nn.Module):
     """A FutureModel (world.interface) that predicts occupancy.
 
     checkpoint_steps: image features and roll-out steps are computed again in the backward pass instead of
-    kept, for sizes like ``reference``'s; batch norms of the backbone then average twice in a step. History
-    passes through the encoder without gradient and in the encoder's own mode; in training its batch norms
-    therefore see present and history sets in turn.
+    kept, for sizes like ``reference``'s; batch norms of the backbone then average twice in a step.
     """
 
     def __init__(self, config: WorldConfig, data: DataConfig, *, checkpoint_steps: bool = False):
