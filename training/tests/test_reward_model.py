@@ -171,7 +171,9 @@ def test_it_learns_who_runs_into_what(detach):
         optimizer.step()
     with torch.no_grad():
         logits = network(worlds, paths)
-    assert ((logits.simulation > 0) == (target > 0.5)).float().mean() > 0.98
+    right = ((logits.simulation > 0) == (target > 0.5)).float().mean()
+    # A detached head reads what imitation alone has shaped.
+    assert right > (0.8 if detach else 0.98)
     entropy = imitation_loss(nearest.log(), nearest)
     assert imitation_loss(logits.imitation, nearest) < entropy + 0.05
 

@@ -93,7 +93,8 @@ def test_a_step_reads_the_frame_of_its_arrival(frame):
         .abs()
         .amax((0, 1, 3))
     )
-    expected = [step + 1 == frame for step in range(STEPS)]
+    # A glance at the present is every step's.
+    expected = [frame in (0, step + 1) for step in range(STEPS)]
     assert [bool(m > 1e-4) for m in moved] == expected
 
 
@@ -145,7 +146,8 @@ def test_gradients_reach_every_parameter_through_the_losses(small):
     losses["total"].backward()
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None and bool(torch.isfinite(parameter.grad).all()), name
-        assert parameter.grad.abs().sum() > 0, name
+        # A number added to all confidences changes no softmax.
+        assert parameter.grad.abs().sum() > 0 or name == "confidence.2.bias", name
     assert world.weight.grad is None
 
 

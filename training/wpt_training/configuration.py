@@ -122,8 +122,8 @@ class TeacherConfig:
 class RewardConfig:
     """rules: simulation heads that are trained and combined; weights: of Eq 14 (imitation, NC, DAC, the rest).
 
-    sampled_features: the trajectory encoder also reads world features under the footprint (off: pooled only, as in the
-    paper). detach_simulation: simulation heads do not train the fused feature. imitation_temperature_m: of Eq 11.
+    sampled_features: it also reads world features under the candidate's footprint and at a glance (off: pooled only, as
+    in the paper). detach_simulation: simulation heads do not train the fused feature. imitation_temperature_m: of Eq 11.
     progress: "route" (over the expert's and safe candidates') or "paper". truth_share: share of the stage whose rule
     targets come from true occupancy, then the world model's own (1: never). least_agreement: balanced accuracy of NC
     below which the world model's occupancy is never used. shuffled_targets: a control that has no knowledge of the world.

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from wpt_policy.network.plan_decoder import SceneGlance
 from wpt_policy.policy_config import BevGrid
 from wpt_scenes.metrics.rectangles import EgoFootprint
 
@@ -70,6 +71,9 @@ class RewardModel(nn.Module):
         self.config, self.steps, self.grid = config, steps, grid
         channels = config.channels
         self.world = _WorldEncoder(world_channels, channels, 1 + steps)
+        self.glance = (
+            SceneGlance(grid, bev_channels=world_channels, channels=channels) if config.sampled_features else None
+        )
         self.trajectory = _TrajectoryEncoder(
             world_channels if config.sampled_features else 0, channels, steps, grid, footprint
         )
@@ -95,7 +99,11 @@ class RewardModel(nn.Module):
         detach = self.config.detach_simulation if detach_simulation is None else detach_simulation
         with torch.autocast(features.device.type, enabled=False):
             features, candidates = features.float(), candidates.float()
-            world = self.world(features).unsqueeze(1).expand(-1, candidates.shape[1], -1)
+            world = self.world(features)
+            if self.glance is not None:
+                # Means over cells do not tell where something is, and what is imitated depends on that.
+                world = world + self.glance(features[:, 0])
+            world = world.unsqueeze(1).expand(-1, candidates.shape[1], -1)
             fused = self.fusion(torch.cat([world, self.trajectory(features, candidates)], dim=-1))
             imitation = self.imitation_head(fused).squeeze(-1)
             if detach:

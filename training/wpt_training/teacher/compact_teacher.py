@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from wpt_policy.network.plan_decoder import SceneGlance
 from wpt_policy.policy_config import BevGrid
 
 from wpt_training.configuration import TeacherConfig
@@ -36,8 +37,8 @@ DISPLACEMENT_SCALE_M = 5.0
 
 
 class CompactTeacher(nn.Module):
-    """Tokens (k, t): a query for the step, an embedding of the command, the whole anchor and its step t, and
-    the features of its frame where the anchor would be then. Self-attention among a candidate's steps,
+    """Tokens (k, t): a query for the step, an embedding of the command, the whole anchor and its step t, a
+    glance at the present, and the features of its frame where the anchor would be then. Self-attention among a candidate's steps,
     attention of each step over all cells of the frame of its arrival time, feed-forward; a norm after each;
     then the residual and the confidence.
 
@@ -76,6 +77,7 @@ class CompactTeacher(nn.Module):
         self.trajectory_embedding = _mlp(2 * steps, channels, channels)
         self.step_embedding = _mlp(6, channels, channels)
         self.sample_embedding = _mlp(len(SAMPLED_AHEAD_M) * world_channels, channels, channels)
+        self.glance = SceneGlance(grid, bev_channels=world_channels, channels=channels)
         self.ego_embedding = _mlp(len(ego_inputs), channels, channels) if ego_inputs else None
         self.query_norm = nn.LayerNorm(channels)
         self.self_attention = nn.MultiheadAttention(channels, config.heads, batch_first=True)
@@ -102,7 +104,8 @@ class CompactTeacher(nn.Module):
         batch, count, steps, _ = anchors.shape
         # [N, C, X, Y]: a frame a step, or one for all steps. Made contiguous once: it is read twice.
         frames = features if features.ndim == 4 else features[:, 1:].flatten(0, 1)
-        queries = self._queries(anchors, frames, command, motion)  # [B, K, T, D]
+        present = features if features.ndim == 4 else features[:, 0]
+        queries = self._queries(anchors, frames, present, command, motion)  # [B, K, T, D]
 
         tokens = queries.flatten(0, 1)
         attended, _ = self.self_attention(tokens, tokens, tokens, need_weights=False)
@@ -141,7 +144,9 @@ class CompactTeacher(nn.Module):
         planned = self.plan_with_first_pass(world, current, command, motion)
         return planned.candidates, planned.frames
 
-    def _queries(self, anchors: Tensor, frames: Tensor, command: Tensor, motion: Tensor | None) -> Tensor:
+    def _queries(
+        self, anchors: Tensor, frames: Tensor, present: Tensor, command: Tensor, motion: Tensor | None
+    ) -> Tensor:
         batch, count, steps, _ = anchors.shape
         direction = poses_along(anchors).direction
         of_step = torch.cat(
@@ -159,6 +164,7 @@ class CompactTeacher(nn.Module):
             + self.trajectory_embedding(anchors.flatten(2) / POSITION_SCALE_M).unsqueeze(2)
             + self.step_embedding(of_step)
             + self.sample_embedding(read)
+            + self.glance(present.float())[:, None, None]
         )
         if self.ego_embedding is not None:
             if motion is None:

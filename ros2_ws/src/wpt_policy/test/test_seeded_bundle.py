@@ -22,7 +22,7 @@ def test_the_shipped_bundle_is_what_the_command_makes(tmp_path: Path) -> None:
 def test_it_is_small_valid_and_says_that_it_is_untrained(tmp_path: Path) -> None:
     bundle = write_seeded_bundle(tmp_path)
     assert verify_bundle(tmp_path) == []
-    assert (tmp_path / WEIGHTS_FILE).stat().st_size < 2_000_000
+    assert (tmp_path / WEIGHTS_FILE).stat().st_size < 2_500_000
     assert not bundle.config.provenance.trained
     card = (tmp_path / CARD_FILE).read_text()
     assert card.startswith("# wpt-seeded: SEEDED RANDOM WEIGHTS") and "Never drive" in card

@@ -147,7 +147,7 @@ class FusionConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PlanDecoderConfig:
-    """The one-layer plan decoder. channels: width of the step queries."""
+    """The plan decoder (wpt_policy.network.plan_decoder). channels: width of the step queries."""
 
     channels: int
     heads: int

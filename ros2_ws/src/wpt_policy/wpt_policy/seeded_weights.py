@@ -23,7 +23,7 @@ from wpt_policy.policy_presets import compact
 SEEDED_NAME = "wpt-seeded"
 # 5.2 m/s: within 6 m/s (plausibility.max_start_jump) of every ego speed from standstill to 10 m/s.
 STEP_M = 2.6
-# Of the last layer, so that displacements stray by about 0.25 m and plans stay plausible.
+# Of the last layers, so that displacements stray by about 0.25 m and plans stay plausible.
 HEAD_SCALE = 0.2
 # Random attention is nearly uniform and averages all differences away; sharper queries keep plans sensitive.
 ATTENTION_SCALE = 5.0
@@ -87,7 +87,7 @@ def _values(name: str, shape: tuple[int, ...], random: np.random.Generator) -> n
         return EMBEDDING_SCALE * random.standard_normal(shape)
     fan_in = math.prod(shape[1:])
     scale = math.sqrt(1.0 / fan_in)
-    if name == "plan_decoder.head.2.weight":
+    if name in ("plan_decoder.head.2.weight", "plan_decoder.correction_head.2.weight"):
         scale *= HEAD_SCALE
     if name.endswith("query.weight") or name.endswith("in_proj_weight"):
         scale *= ATTENTION_SCALE
