@@ -68,7 +68,7 @@ def test_a_candidate_is_scored_alike_whoever_is_beside_it():
 
 
 def test_detached_simulation_heads_train_themselves_only():
-    network, paths = model(), candidates().requires_grad_()
+    network, paths = model(dataclasses.replace(SMALL, detach_simulation=True)), candidates().requires_grad_()
     network(features(), paths).simulation.sum().backward()
     reached = {
         name for name, p in network.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0
@@ -77,7 +77,7 @@ def test_detached_simulation_heads_train_themselves_only():
     assert paths.grad is None
     network(features(), paths, detach_simulation=False).simulation.sum().backward()
     assert paths.grad.abs().sum() > 0
-    joint = model(dataclasses.replace(SMALL, detach_simulation=False))
+    joint = model()
     joint(features(), candidates()).simulation.sum().backward()
     assert joint.world.first.weight.grad.abs().sum() > 0
 

@@ -123,7 +123,8 @@ class RewardConfig:
     """rules: simulation heads that are trained and combined; weights: of Eq 14 (imitation, NC, DAC, the rest).
 
     sampled_features: it also reads world features under the candidate's footprint and at a glance (off: pooled only, as
-    in the paper). detach_simulation: simulation heads do not train the fused feature. imitation_temperature_m: of Eq 11.
+    in the paper). detach_simulation: simulation heads do not train the fused feature, as in
+    the authors' code. imitation_temperature_m: of Eq 11.
     progress: "route" (over the expert's and safe candidates') or "paper". truth_share: share of the stage whose rule
     targets come from true occupancy, then the world model's own (1: never). least_agreement: balanced accuracy of NC
     below which the world model's occupancy is never used. shuffled_targets: a control that has no knowledge of the world.
@@ -133,7 +134,7 @@ class RewardConfig:
     rules: tuple[str, ...] = RULES
     weights: tuple[float, float, float, float] = (0.1, 0.5, 0.5, 1.0)
     sampled_features: bool = True
-    detach_simulation: bool = True
+    detach_simulation: bool = False
     imitation_temperature_m: float = 1.0
     progress: str = "route"
     truth_share: float = 0.5

@@ -86,6 +86,10 @@ TEACHERS = (
     TeacherVariant(name="teacher-no-dac", tier="C", title="teacher without DAC", change=_without("DAC")),
     TeacherVariant(name="teacher-no-ep", tier="C", title="teacher without EP", change=_without("EP")),
     TeacherVariant(
+        name="teacher-detached", tier="C", title="teacher, simulation heads read a detached feature (author's way)",
+        change=_reward(detach_simulation=True),
+    ),
+    TeacherVariant(
         name="teacher-pooled", tier="C", title="teacher, reward reads pooled features only",
         change=_reward(sampled_features=False),
     ),

@@ -129,7 +129,10 @@ class TeacherStage:
             chosen = choose(anchored)
         else:
             chosen = choose(combine_targets(anchored, by_rule, reward.rules, reward.weights))
-        logits = self.reward(frames, candidates.positions)
+        # The reward model judges trajectories and does not shape them: where its simulation heads train the feature that
+        # they share with the imitation head, a failing candidate would be moved to where it fails more plainly.
+        positions = candidates.positions if reward.detach_simulation else candidates.positions.detach()
+        logits = self.reward(frames, positions)
         return (
             chosen,
             imitation_loss(logits.imitation, targets.imitation, targets.valid),
