@@ -30,6 +30,9 @@ SUBCOMMANDS = {
     "expert-gate": Subcommand(
         "wpt_sim.expert_gate", "the expert on many unseen routes: completion and infractions"
     ),
+    "branch": Subcommand(
+        "wpt_sim.branch", "what would have become of each of several plans, from states of recorded drives"
+    ),
     "dataset": Subcommand("wpt_sim.dataset", "write a data set in the nuScenes format"),
     "redraw": Subcommand(
         "wpt_sim.redraw", "render a real nuScenes scene's geometry with this world's renderer"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +12,15 @@ import pytest
 
 from wpt_scenes.factory import FACTORY_VERSION, write_factory_scene
 
-from wpt_training.configuration import Schedule
+from wpt_training.configuration import RULES, Schedule
 from wpt_training.data.synthetic_batch import small_config
 from wpt_training.errors import TrainingError
 from wpt_training.evaluation.predictions import load_plans
 from wpt_training.experiments.closed_loop import planner_of
 from wpt_training.experiments.job_run import Place, run_job
-from wpt_training.experiments.jobs import facts_of, is_done, job_folder, jobs_of
+from wpt_training.experiments.jobs import facts_of, is_done, job_folder, jobs_of, mark_done
 from wpt_training.experiments.open_loop import load_scores
 from wpt_training.experiments.results import write_results
-from wpt_training.experiments.trained_stages import auroc
 
 SHORT = Schedule(samples=8, batch=4)
 
@@ -48,16 +48,38 @@ def test_every_job_is_done_and_says_what_it_cost(chain: Place) -> None:
     for job in jobs_of("A", seeds=[1], drive=False):
         facts = facts_of(chain.runs, job.name)
         assert facts["job"] == job.name and facts["seconds"] >= 0.0
-    teacher = facts_of(chain.runs, "teacher:teacher@1")
-    assert {"all", "rank", "head_auroc"} <= set(teacher["candidates"])
-    ranks = teacher["candidates"]["rank"]
-    assert 0.0 < ranks["rank_oracle_m"] < ranks["rank_random_m"]
+    for split in ("train", "dev", "test"):
+        found = facts_of(chain.runs, f"candidates-{split}:teacher@1")["candidates"]
+        assert {"all", "rank", "head_auroc"} <= set(found)
+        assert 0.0 < found["rank"]["rank_oracle_m"] < found["rank"]["rank_random_m"]
     assert facts_of(chain.runs, "world-report")["report"]["samples"] > 0
+
+
+def test_heads_are_judged_on_candidates_and_on_the_plans_of_both_students(chain: Place) -> None:
+    facts = facts_of(chain.runs, "heads:teacher@1")
+    assert set(facts["heads"]) == {"candidates", "baseline", "full"}
+    on_candidates, on_plans = facts["heads"]["candidates"], facts["heads"]["full"]
+    assert set(on_candidates) == {*RULES, "imitation"} and set(on_plans) == set(RULES)
+    assert on_plans["NC"]["count"] == facts["samples"]
+    assert on_candidates["NC"]["count"] == facts["samples"] * chain.config.teacher.candidates
+    assert sum(entry["count"] for entry in on_plans["EP"]["bins"]) == facts["samples"]
+    assert 0.0 <= on_plans["NC"]["base_rate"] <= 1.0
+
+
+def test_outcomes_keep_their_states_and_rank_them(chain: Place) -> None:
+    facts = facts_of(chain.runs, "outcomes:teacher@1")
+    with np.load(job_folder(chain.runs, "outcomes:teacher@1") / "states.npz") as file:
+        assert file["reward"].shape == file["outcome"].shape == (facts["states"], chain.config.teacher.candidates)
+        assert 0.0 <= file["outcome"].min() and file["outcome"].max() <= 1.0
+    assert {"reward", "imitation", "confidence", "head NC"} <= set(facts["ranks"]["by"])
+    # The factory's scenes have no episodes to branch from.
+    with pytest.raises(TrainingError, match="scenes.json"):
+        run_job(chain, "branches:teacher@1")
 
 
 def test_every_row_has_a_plan_for_every_judged_sample(chain: Place) -> None:
     expert = load_plans(job_folder(chain.runs, "evaluate:expert") / "plans.npz")
-    for name in ("stop", "constant_velocity", "ego-mlp", "baseline@1", "policy@1", "full@1", "teacher@1"):
+    for name in ("stop", "constant_velocity", "ego-mlp", "truth-bev", "truth-bev-motion", "baseline@1", "policy@1", "full@1", "teacher@1"):
         plans = load_plans(job_folder(chain.runs, f"evaluate:{name}") / "plans.npz")
         assert plans.keys() == expert.keys()
     by_oracle = load_plans(job_folder(chain.runs, "evaluate:teacher@1") / "plans-by-oracle.npz")
@@ -74,11 +96,33 @@ def test_the_tables_hold_what_was_run_and_mark_what_was_not(chain: Place, tmp_pa
     assert results["rows"]["full"]["seeds"] == [1] and results["rows"]["teacher-plain"]["seeds"] == []
     assert results["rows"]["full"]["driven_seeds"] == []
     assert results["variants"]["full"]["planners"].keys() >= {"full"}
-    assert "no claim (1 of 3 seeds" in text and "not built" in text
+    assert "no claim (1 of 3 seeds" in text and "branched: not run." in text
+    reports = results["teacher_reports"]
+    assert set(reports) == {"1"} and set(reports["1"]["candidates"]) == {"train", "dev", "test"}
+    assert reports["1"]["heads"]["heads"] and reports["1"]["branches"] is None
+    assert results["rows"]["truth-bev"]["seeds"] == [0]
     assert table.with_suffix(".png").stat().st_size > 1000
     scores = load_scores(job_folder(chain.runs, "evaluate:full@1") / "scores.npz")
     known = np.isfinite(scores.distance)
     assert results["rows"]["full"]["l2_per_step"][0] == pytest.approx(scores.distance[known[:, 0], 0].mean())
+
+
+def test_runs_from_before_the_reports_still_make_tables(chain: Place, tmp_path: Path) -> None:
+    old = dataclasses.replace(chain, runs=tmp_path / "old" / "small")
+    shutil.copytree(chain.runs, old.runs)
+    (old.runs.parent / "samples").symlink_to(chain.runs.parent / "samples")
+    figures = facts_of(old.runs, "candidates-dev:teacher@1")["candidates"]
+    for kind in ("candidates-train", "candidates-dev", "candidates-test", "heads", "outcomes", "truth-bev"):
+        shutil.rmtree(old.runs / kind)
+    for row in ("truth-bev", "truth-bev-motion"):
+        shutil.rmtree(job_folder(old.runs, f"evaluate:{row}"))
+    # The teacher's own facts held what dev told of its candidates.
+    facts = facts_of(old.runs, "teacher:teacher@1")
+    mark_done(old.runs, "teacher:teacher@1", {**facts, "candidates": figures})
+    text = write_results(old, "A", tmp_path / "out", "wpt-train paper", variants=False).read_text()
+    assert "| | wanted | dev, all |" in text and "Not run: train, test." in text
+    assert "log-replayed: not run." in text and "plans of students: not run." in text
+    assert "| imitation from the true bird's-eye view (visible part) | - | 0 of 1 | not run" in text
 
 
 def test_trained_rows_become_planners(chain: Place) -> None:
@@ -94,7 +138,8 @@ def test_trained_rows_become_planners(chain: Place) -> None:
 def test_a_longer_baseline_gets_the_time_of_the_chain(chain: Place) -> None:
     assert run_job(chain, "student:baseline-long@1")
     chain_seconds = sum(
-        facts_of(chain.runs, name)["seconds"] for name in ("world", "frozen", "teacher:teacher@1", "student:full@1")
+        facts_of(chain.runs, name)["seconds"]
+        for name in ("world-perception", "frozen", "world", "teacher:teacher@1", "student:full@1")
     )
     pace = facts_of(chain.runs, "student:baseline@1")["seconds"] / SHORT.samples
     seen = facts_of(chain.runs, "student:baseline-long@1")["samples_seen"]
@@ -113,12 +158,3 @@ def test_runs_of_another_configuration_are_not_mixed_in(chain: Place) -> None:
 def test_an_unknown_job_is_named(chain: Place) -> None:
     with pytest.raises(TrainingError, match="'bake:full@1'"):
         run_job(chain, "bake:full@1")
-
-
-def test_auroc_counts_ties_half() -> None:
-    import torch
-
-    scores, truth = torch.tensor([0.1, 0.4, 0.35, 0.8]), torch.tensor([False, False, True, True])
-    assert auroc(scores, truth) == pytest.approx(0.75)
-    assert auroc(torch.ones(4), truth) == pytest.approx(0.5)
-    assert auroc(scores, torch.ones(4, dtype=torch.bool)) is None

@@ -9,7 +9,6 @@ Shape letters as in data.batch; X, Y here are the cells of the policy's bird's-e
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -110,30 +109,22 @@ class TruthRaster:
 class TruthBev(nn.Module):
     """raster [B, len(CHANNELS), X, Y], command [B] int64, ego [B, signal states + ego inputs] -> positions [B, T, 2].
 
-    Two convolutions at the raster's cells and at twice their size, residual ones there, then the plan decoder of the
-    policies, which is told the signal's state beside what it reads of the ego.
+    A convolution at the raster's cells, dilated ones at twice their size, both joined; then the plan decoder of the
+    policies on the raster's cells, which is told the signal's state beside what it reads of the ego.
     """
 
     def __init__(self, policy: PolicyConfig, *, ego_inputs: tuple[str, ...] = (), width: int = 24):
         super().__init__()
         check_ego_inputs(ego_inputs)
         self.ego_inputs = ego_inputs
-        self.enter = nn.Sequential(
-            nn.Conv2d(len(CHANNELS), width, 3, padding=1), nn.GroupNorm(4, width), nn.ReLU(inplace=True),
-            nn.Conv2d(width, 2 * width, 3, stride=2, padding=1), nn.GroupNorm(8, 2 * width), nn.ReLU(inplace=True),
-        )  # fmt: skip
-        # Dilated: a cell of 2 m is to know of what is 20 m away.
-        self.wider = nn.ModuleList(
-            nn.Sequential(
-                nn.Conv2d(2 * width, 2 * width, 3, padding=dilation, dilation=dilation),
-                nn.GroupNorm(8, 2 * width),
-                nn.ReLU(inplace=True),
-            )
-            for dilation in (1, 2, 4)
-        )
+        self.near = _convolution(len(CHANNELS), width)
+        self.coarser = _convolution(width, 2 * width, stride=2)
+        # Dilated: a cell is to know of what is 20 m away.
+        self.wider = nn.ModuleList(_convolution(2 * width, 2 * width, dilation=dilation) for dilation in (1, 2, 4))
+        self.join = nn.Conv2d(3 * width, 2 * width, 1)
         self.decoder = PlanDecoder(
             PlanDecoderConfig(channels=64, heads=4, feedforward_channels=128),
-            dataclasses.replace(policy.bev, cell_m=2 * policy.bev.cell_m),
+            policy.bev,
             bev_channels=2 * width,
             steps=policy.plan.steps,
             commands=len(policy.plan.commands),
@@ -141,9 +132,12 @@ class TruthBev(nn.Module):
         )
 
     def forward(self, raster: Tensor, command: Tensor, ego: Tensor) -> Tensor:
-        features = self.enter(raster)
+        near = self.near(raster)
+        wide = self.coarser(near)
         for layer in self.wider:
-            features = features + layer(features)
+            wide = wide + layer(wide)
+        wide = functional.interpolate(wide, near.shape[-2:], mode="bilinear", align_corners=False)
+        features = functional.relu(self.join(torch.cat([near, wide], dim=1)))
         _, moves = self.decoder(features, command, ego)
         return moves.float().cumsum(dim=1)
 
@@ -152,6 +146,14 @@ class TruthBev(nn.Module):
         signal = functional.one_hot(batch.signal, len(SIGNAL_STATES)).float()
         ego = torch.cat([signal, scaled_ego_inputs(batch.motion, self.ego_inputs)], dim=1)
         return self(raster(batch), batch.command, ego)
+
+
+def _convolution(inputs: int, outputs: int, *, stride: int = 1, dilation: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, stride=stride, padding=dilation, dilation=dilation),
+        nn.GroupNorm(8, outputs),
+        nn.ReLU(inplace=True),
+    )
 
 
 def truth_raster(config: ExperimentConfig) -> TruthRaster:

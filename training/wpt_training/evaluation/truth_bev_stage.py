@@ -1,4 +1,4 @@
-"""Training of the row that sees perfectly (truth_bev): imitation of the true future, nothing else."""
+"""Training of the row that sees perfectly (truth_bev): the losses that students have on their plans."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from wpt_training.data.batch import Batch
 from wpt_training.data.sample_cache import SampleCache
 from wpt_training.evaluation.truth_bev import CHANNELS, TruthBev, truth_raster
 from wpt_training.stages.settings import plain_settings, seeded
-from wpt_training.teacher.planning_losses import displacement_loss
+from wpt_training.teacher.planning_losses import collision_loss, displacement_loss, sideways_loss
 from wpt_training.trainer.schedule import ParameterGroup, parameter_groups
 from wpt_training.trainer.stage import set_modes
 
@@ -25,10 +25,11 @@ class TruthSamples:
     """A cache's samples without images, which would be read from disk for nothing: their tensors are empty."""
 
     def __init__(self, cache: SampleCache):
-        self.signature = cache.signature
+        self.signature, self.tokens = cache.signature, cache.tokens
         self._cache = cache
 
     def batch(self, rows: Tensor | np.ndarray) -> Batch:
+        """Return rows as SampleCache.batch does, without images."""
         number = np.asarray(rows, dtype=np.int64).reshape(-1)
         values: dict[str, Tensor] = {"row": torch.from_numpy(number.copy())}
         for name in Batch.__dataclass_fields__:
@@ -46,12 +47,13 @@ class TruthBevStage:
     name = "truth_bev"
 
     def __init__(self, config: ExperimentConfig, *, seed: int, ego_inputs: tuple[str, ...] = ()):
-        self.raster = truth_raster(config)
+        self.raster, self.weights = truth_raster(config), config.losses
         with seeded(seed):
             self.network = TruthBev(config.student, ego_inputs=ego_inputs)
         self._settings = plain_settings(
             bev=config.student.bev,
             plan=config.student.plan,
+            losses=config.losses,
             occupancy_cell_m=config.data.occupancy_cell_m,
             channels=CHANNELS,
             ego_inputs=ego_inputs,
@@ -71,8 +73,14 @@ class TruthBevStage:
         set_modes(self.modules(), {})
 
     def losses(self, batch: Batch, share: float) -> dict[str, Tensor]:
-        loss = displacement_loss(self.network.plan(self.raster, batch), batch.future, batch.future_valid)
-        return {"total": loss}
+        plan = self.network.plan(self.raster, batch)
+        losses = {
+            "displacement": displacement_loss(plan, batch.future, batch.future_valid),
+            "sideways": sideways_loss(plan, batch.future, batch.future_valid),
+            "collision": collision_loss(plan, batch, self.weights.collision),
+        }
+        total = self.weights.displacement * losses["displacement"] + self.weights.sideways * losses["sideways"]
+        return {**losses, "total": total + losses["collision"]}
 
     def settings(self) -> dict[str, Any]:
         return self._settings

@@ -30,7 +30,7 @@ def drive_row(place: Place, row: str, seed: int) -> dict[str, Any] | None:
     results = place.folder("drive", row, seed) / RESULTS_FILE
     if not results.exists():
         command = [
-            _wpt_sim(), "drive", "--planner", planner_of(place, row, seed), "--routes", str(place.routes),
+            wpt_sim(), "drive", "--planner", planner_of(place, row, seed), "--routes", str(place.routes),
             "--seed", str(place.route_seed), "--split", "test", "--out", str(results), "--workers", str(place.workers),
         ]  # fmt: skip
         try:
@@ -86,7 +86,8 @@ def planner_of(place: Place, row: str, seed: int) -> str:
     raise TrainingError(f"row {row!r} is unknown, so it cannot be driven: name a trained or untrained row.")
 
 
-def _wpt_sim() -> str:
+def wpt_sim() -> str:
+    """Return the command of the driving world; raises TrainingError where it is not installed."""
     beside = Path(sys.executable).with_name("wpt-sim")
     found = str(beside) if beside.exists() else shutil.which("wpt-sim")
     if found is None:

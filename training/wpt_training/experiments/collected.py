@@ -19,7 +19,7 @@ from wpt_training.evaluation.judged_set import JudgedSet, load_judged_set
 from wpt_training.evaluation.predictions import load_plans
 from wpt_training.experiments.closed_loop import RESULTS_FILE, route_scores
 from wpt_training.experiments.job_run import Place
-from wpt_training.experiments.jobs import UNTRAINED, facts_of, is_done, job_folder, job_name
+from wpt_training.experiments.jobs import SPLITS, UNTRAINED, facts_of, is_done, job_folder, job_name
 from wpt_training.experiments.open_loop import (
     PLANS_FILE,
     SCORES_FILE,
@@ -30,13 +30,16 @@ from wpt_training.experiments.open_loop import (
     save_scores,
 )
 from wpt_training.experiments.rows import SEEDS, STUDENTS, TEACHERS
+from wpt_training.experiments.truth_bev_rows import TITLES
 
 VARIANTS_FILE = "variants.json"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A line of the tables. plans: file of its plans in the evaluation's folder. tier: "-" without training."""
+    """A line of the tables. plans: file of its plans in the evaluation's folder. tier: "-" for one that is no row of the
+    paper's. drives: whether it has a closed loop.
+    """
 
     name: str
     title: str
@@ -44,6 +47,7 @@ class Row:
     kind: str = ""
     evaluated_as: str = ""
     plans: str = PLANS_FILE
+    drives: bool = True
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -54,6 +58,7 @@ def table_rows(tiers: str) -> list[Row]:
     """Return the rows of some tiers, those without training first."""
     rows = [Row(name=name, title=name.replace("_", " "), tier="-") for name in UNTRAINED]
     rows.append(Row(name="ego-mlp", title="ego MLP (speed, yaw rate, acceleration, command)", tier="-"))
+    rows += [Row(name=name, title=title, tier="-", drives=False) for name, title in TITLES.items()]
     for tier in tiers:
         for student in STUDENTS:
             if student.tier == tier:
@@ -155,6 +160,16 @@ class Collected:
                         f"{path.parent} and drive it again, or give the same --routes."
                     )
         return found
+
+    def candidates(self, row: str, seed: int) -> dict[str, dict[str, Any]]:
+        """Return figures of a teacher's candidates by split; older runs have those of dev among the teacher's own facts."""
+        found = {split: self.facts(job_name(f"candidates-{split}", row, seed)) for split in SPLITS}
+        by_split = {split: facts["candidates"] for split, facts in found.items() if facts is not None}
+        if not by_split:
+            teacher = self.facts(job_name("teacher", row, seed))
+            if teacher is not None and "candidates" in teacher:
+                by_split["dev"] = teacher["candidates"]
+        return by_split
 
     def facts(self, name: str) -> dict[str, Any] | None:
         return facts_of(self.place.runs, name) if is_done(self.place.runs, name) else None

@@ -16,7 +16,7 @@ from wpt_training.errors import TrainingError
 from wpt_training.evaluation.head_quality import head_figures
 from wpt_training.evaluation.predictions import Predictor, student_predictor
 from wpt_training.experiments.job_run import report_batches
-from wpt_training.experiments.jobs import is_done, job_name
+from wpt_training.experiments.jobs import JUDGED_STUDENTS, is_done, job_name
 from wpt_training.experiments.open_loop import trained_student, trained_teacher
 from wpt_training.reward.reward_losses import distance_to_future
 from wpt_training.reward.rules import rule_inputs, score_rules
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from wpt_training.experiments.job_run import Place
 
 SPLIT = "dev"
-JUDGED_STUDENTS = ("baseline", "full")
 CANDIDATES = "candidates"
 
 

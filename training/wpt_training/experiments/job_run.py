@@ -23,6 +23,7 @@ from wpt_training.data.sample_cache import SampleCache
 from wpt_training.errors import TrainingError
 from wpt_training.experiments.jobs import (
     ON_TEST,
+    SPLITS,
     facts_of,
     is_done,
     job_folder,
@@ -288,9 +289,17 @@ def _world_report(place: Place, row: str, seed: int) -> dict[str, Any]:
     return {"report": found, "agreement": found["nc"]["world"]["balanced_accuracy"]}
 
 
-def report_batches(place: Place, cache: SampleCache, label: str, most: int = REPORT_SAMPLES, size: int = 16):
-    """Yield batches of labelled rows, evenly over the cache, at most so many samples."""
-    rows = torch.from_numpy(cache.labelled.nonzero()[0])
+def report_batches(
+    place: Place,
+    cache: SampleCache,
+    label: str,
+    most: int = REPORT_SAMPLES,
+    size: int = 16,
+    rows: Tensor | None = None,
+):
+    """Yield batches of labelled rows (or of the given ones), evenly over them, at most so many samples."""
+    if rows is None:
+        rows = torch.from_numpy(cache.labelled.nonzero()[0])
     if len(rows) > most:
         rows = rows[torch.linspace(0, len(rows) - 1, most).round().long()]
     shown = Progress(label, len(rows))
@@ -321,6 +330,39 @@ def _ego_mlp(place: Place, row: str, seed: int) -> dict[str, Any]:
     return {}
 
 
+def _truth_bev(place: Place, row: str, seed: int) -> dict[str, Any] | None:
+    from wpt_training.experiments.truth_bev_rows import train_truth_bev
+
+    return train_truth_bev(place, row)
+
+
+def _heads(place: Place, row: str, seed: int) -> dict[str, Any]:
+    from wpt_training.experiments.head_report import head_report
+
+    return head_report(place, row, seed)
+
+
+def _candidates(split: str) -> Callable[[Place, str, int], dict[str, Any]]:
+    def run(place: Place, row: str, seed: int) -> dict[str, Any]:
+        from wpt_training.experiments.candidate_reports import candidate_report
+
+        return candidate_report(place, row, seed, split)
+
+    return run
+
+
+def _outcomes(place: Place, row: str, seed: int) -> dict[str, Any]:
+    from wpt_training.experiments.outcome_ranks import log_replayed_ranks
+
+    return log_replayed_ranks(place, row, seed)
+
+
+def _branches(place: Place, row: str, seed: int) -> dict[str, Any] | None:
+    from wpt_training.experiments.outcome_ranks import branched_ranks
+
+    return branched_ranks(place, row, seed)
+
+
 def _teacher(place: Place, row: str, seed: int) -> dict[str, Any] | None:
     from wpt_training.experiments.trained_stages import train_teacher
 
@@ -344,6 +386,11 @@ JOBS: Mapping[str, Callable[[Place, str, int], dict[str, Any] | None]] = {
     "teacher": _teacher,
     "student": _student,
     "ego-mlp": _ego_mlp,
+    "truth-bev": _truth_bev,
+    **{f"candidates-{split}": _candidates(split) for split in SPLITS},
+    "heads": _heads,
+    "outcomes": _outcomes,
+    "branches": _branches,
     "evaluate": _evaluate,
     "drive": _drive,
 }

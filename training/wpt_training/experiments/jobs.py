@@ -27,7 +27,11 @@ SPLITS = ("train", "dev", "test")
 UNTRAINED = ("stop", "constant_velocity", "expert")
 DONE_FILE = "done.json"
 TEST_LOG = "test_runs.jsonl"
-ON_TEST = ("evaluate", "drive")
+ON_TEST = ("evaluate", "drive", "candidates-test")
+# Rows that see the true bird's-eye view (truth_bev_rows).
+TRUTH_BEV = ("truth-bev", "truth-bev-motion")
+# Students whose plans the reward model's heads are judged on, beside its own candidates (head_report).
+JUDGED_STUDENTS = ("baseline", "full")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +123,10 @@ def jobs_of(
     for tier in sorted(tiers):
         for seed in SEEDS[tier] if seeds is None else tuple(seeds):
             jobs += _tier_jobs(tier, seed, caches[2], train, drive)
+            jobs += _report_jobs(tier, seed, drive)
+    for row in TRUTH_BEV:
+        trained = Job(kind="truth-bev", row=row, needs=(train,))
+        jobs += [trained, Job(kind="evaluate", row=row, needs=(caches[2], trained.name))]
     if drive:
         jobs += [Job(kind="drive", row=row) for row in UNTRAINED]
     return _unique(jobs)
@@ -156,6 +164,25 @@ def _tier_jobs(tier: str, seed: int, test: str, train: str, drive: bool) -> Iter
                 yield Job(
                     kind=kind, row=teacher.name, seed=seed, needs=(*needs, job_name("teacher", teacher.name, seed))
                 )
+
+
+def _report_jobs(tier: str, seed: int, drive: bool) -> Iterable[Job]:
+    """Every teacher's candidates on dev; of those that carry claims the other splits, the heads, and how the ranks come true
+    (which, like the closed loop, needs the driving world).
+    """
+    for teacher in (t for t in TEACHERS if t.tier == tier):
+        name, trained = teacher.name, job_name("teacher", teacher.name, seed)
+        for split in SPLITS if tier == "A" else ("dev",):
+            needs = (job_name("cache", split), "world", trained)
+            yield Job(kind=f"candidates-{split}", row=name, seed=seed, needs=needs)
+        if tier == "A":
+            needs = (job_name("cache", "dev"), "world", trained)
+            students = tuple(job_name("student", student, seed) for student in JUDGED_STUDENTS)
+            yield Job(kind="heads", row=name, seed=seed, needs=(*needs, *students))
+            outcomes = Job(kind="outcomes", row=name, seed=seed, needs=needs)
+            yield outcomes
+            if drive:
+                yield Job(kind="branches", row=name, seed=seed, needs=(*needs, outcomes.name))
 
 
 def _teacher(name: str, seed: int, train: str) -> Job:

@@ -22,9 +22,11 @@ from wpt_training.data.sample_cache import SampleCache
 from wpt_training.errors import TrainingError
 from wpt_training.evaluation.ego_mlp import ego_mlp_predictor, load_ego_mlp
 from wpt_training.evaluation.export import load_student
-from wpt_training.evaluation.predictions import UNTRAINED, Predictor, predict, save_plans, student_predictor
+from wpt_training.evaluation.predictions import UNTRAINED, Predictor, Samples, predict, save_plans, student_predictor
 from wpt_training.evaluation.teacher_folder import TeacherParts, parts_of_runs
+from wpt_training.evaluation.truth_bev_stage import TruthSamples
 from wpt_training.experiments.rows import STUDENTS, TEACHERS, student_config, student_variant, teacher_variant
+from wpt_training.experiments.truth_bev_rows import EGO_INPUTS, truth_bev_row
 from wpt_training.teacher.teacher_losses import nearest_candidate
 from wpt_training.trainer.progress import Progress
 from wpt_training.world.world_model import observe_batch
@@ -82,14 +84,16 @@ def predict_row(place: Place, row: str, seed: int) -> dict[str, Any]:
     def progress(done: int, total: int) -> None:
         shown.show(done, last=done == total)
 
-    def save(predictor: Predictor, name: str = PLANS_FILE) -> None:
-        plans = predict(cache, rows, predictor, device=place.device, progress=progress)
-        save_plans(folder / name, plans)
+    def save(predictor: Predictor, source: Samples = cache) -> None:
+        plans = predict(source, rows, predictor, device=place.device, progress=progress)
+        save_plans(folder / PLANS_FILE, plans)
 
     if row in UNTRAINED:
         save(UNTRAINED[row])
     elif row == "ego-mlp":
         save(ego_mlp_predictor(load_ego_mlp(place.folder("ego-mlp") / "ego_mlp.safetensors")))
+    elif row in EGO_INPUTS:
+        save(truth_bev_row(place, row), TruthSamples(cache))
     elif is_student(row):
         network, config = trained_student(place, row, seed)
         save(student_predictor(network.to(place.device), config.student))

@@ -17,18 +17,13 @@ from wpt_training.experiments.bar_chart import bar_chart
 from wpt_training.experiments.collected import Collected, Row, sums_of_routes, sums_of_samples
 from wpt_training.experiments.job_run import Place
 from wpt_training.experiments.jobs import TEST_LOG, jobs_of
+from wpt_training.experiments.report_sections import report_lines, teacher_reports
 from wpt_training.trainer.checkpoint import git_commit
 
-FORMAT = "wpt-training-results/1"
+FORMAT = "wpt-training-results/2"
 # What a claim needs: contacts of the baseline in each seed, and seeds.
 EVENTS_NEEDED = 150
 SEEDS_NEEDED = 3
-# Asked for and not built: they stand in every table as not run.
-NOT_BUILT = (
-    "ground-truth-BEV imitation as an open-loop row (its closed loop: `wpt-sim gate`)",
-    "calibration of the reward heads, their AUROC on student plans, rank correlation with 500 branched drives",
-    "candidate figures of the train and test splits",
-)
 # Jobs whose time the table shows.
 COSTED = ("perception", "world-perception", "frozen", "world", "teacher", "student")
 # (row, against): the claims and hypotheses.
@@ -119,8 +114,7 @@ def gather(collected: Collected, tiers: str, command: str, *, variants: bool) ->
         "comparisons": comparisons,
         "goals": _goals(sums, comparisons, {name: _events(found, collected) for name, found in scores.items()}),
         "world_report": None if report is None else report["report"],
-        "candidates": None if teacher is None else teacher["candidates"],
-        "rules_truth_share": None if teacher is None else teacher["rules_truth_share"],
+        "teacher_reports": teacher_reports(collected),
         "seconds": seconds,
         "variants": {row.name: collected.variants(row) for row in rows} if variants else {},
     }
@@ -133,6 +127,7 @@ def _row(row: Row, scores, drives, sums: Mapping[str, ClusterSums | None], colle
         "seeds": sorted(scores),
         "seeds_planned": list(row.seeds),
         "driven_seeds": sorted(drives),
+        "drives": row.drives,
     }
     if scores:
         entry |= {
@@ -223,7 +218,6 @@ def markdown(results: Mapping[str, Any]) -> str:
     ]
     for entry in results["rows"].values():
         lines.append(_table_line(entry))
-    lines += [f"| {what} | - | - | not built | | | | | | | |" for what in NOT_BUILT]
     lines += ["", "`not run`: planned and not done in this run. Events: interactive samples with a contact, by seed.", ""]
     lines += ["## Differences", "", "95 % intervals: bootstrap over scenes (routes) x seeds, paired.", ""]
     if results["comparisons"]:
@@ -243,7 +237,7 @@ def markdown(results: Mapping[str, Any]) -> str:
         lines.append(
             f"| {goal['goal']} | {goal['wanted']} | {'-' if goal['paper'] is None else goal['paper']} | {_found(goal['found'])} |"
         )
-    lines += _world_lines(results["world_report"]) + _candidate_lines(results)
+    lines += _world_lines(results["world_report"]) + report_lines(results["teacher_reports"])
     if results["seconds"]:
         lines += ["", "## Cost", "", "| job | minutes |", "|---|---|"]
         lines += [f"| {name} | {seconds / 60:.1f} |" for name, seconds in results["seconds"].items()]
@@ -273,7 +267,7 @@ def _table_line(entry: Mapping[str, Any]) -> str:
     if entry["driven_seeds"]:
         cells += [f"{entry['driving_score']:.1f}", f"{entry['success_rate']:.1f}", str(entry["routes"][0])]
     else:
-        cells += ["not run", "", ""]
+        cells += ["not run", "", ""] if entry["drives"] else ["-", "-", "-"]
     return "| " + " | ".join(cells) + " |"
 
 
@@ -300,30 +294,6 @@ def _world_lines(report: Mapping[str, Any] | None) -> list[str]:
         )
         lines += ["", f"Balanced accuracy of NC against the truth: {found}. Better than its own occupancy kept still on moving cells "
                   f"at every time from 1 s on: {'yes' if report['wins']['moving_from_1s'] else 'no'}."]  # fmt: skip
-    return lines
-
-
-def _candidate_lines(results: Mapping[str, Any]) -> list[str]:
-    found = results["candidates"]
-    if found is None:
-        return []
-    share = results["rules_truth_share"]
-    lines = ["", "## The teacher's candidates on dev (seed 1)", ""]
-    lines.append(
-        "Rule targets came from true occupancy throughout." if share >= 1.0
-        else f"Rule targets came from true occupancy for {share:.0%} of the stage, then from the world model's own."
-    )  # fmt: skip
-    parts = [part for part in found if part not in ("rank", "head_auroc")]
-    names = sorted({name for part in parts for name, value in found[part].items() if isinstance(value, int | float)})
-    lines += ["", "| | " + " | ".join(parts) + " |", "|---|" + "---|" * len(parts)]
-    for name in names:
-        cells = [f"{found[part][name]:.3f}" if isinstance(found[part].get(name), int | float) else "-" for part in parts]
-        lines.append(f"| {name.replace('_', ' ')} | " + " | ".join(cells) + " |")
-    ranks = ", ".join(f"{name.split('_')[1]} {value:.2f} m" for name, value in found["rank"].items())
-    heads = ", ".join(
-        f"{rule} {'-' if value is None else format(value, '.3f')}" for rule, value in found["head_auroc"].items()
-    )
-    lines += ["", f"Rank check, mean distance to the true future: {ranks}. AUROC of the simulation heads: {heads}."]
     return lines
 
 

@@ -1,0 +1,167 @@
+"""The reports about a teacher as sections of the tables: its candidates by split, its reward's heads, and how its ranks come
+true. What was not run says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from wpt_training.experiments.collected import Collected
+from wpt_training.experiments.jobs import SPLITS, job_name
+from wpt_training.experiments.rows import DEFAULT_TEACHER, SEEDS
+
+# Beside the means over parts, what candidate_report returns.
+_OTHER = ("rank", "head_auroc")
+_INACTIVE = "inactive_"
+# What is wanted of candidates.
+_WANTED = {
+    "anchor oracle m": "<= 0.6",
+    "refined oracle m": "<= 0.35",
+    "safe candidate": ">= 0.99",
+    "NC both": ">= 0.30 (interactive)",
+}
+
+
+def teacher_reports(collected: Collected, row: str = DEFAULT_TEACHER) -> dict[str, dict[str, Any]]:
+    """Return the reports of a teacher by seed (as text, for JSON); None for what was not run."""
+    found = {}
+    for seed in SEEDS["A"]:
+        teacher = collected.facts(job_name("teacher", row, seed))
+        if teacher is not None:
+            found[str(seed)] = {
+                "rules_truth_share": teacher["rules_truth_share"],
+                "candidates": collected.candidates(row, seed),
+                "heads": collected.facts(job_name("heads", row, seed)),
+                "outcomes": collected.facts(job_name("outcomes", row, seed)),
+                "branches": collected.facts(job_name("branches", row, seed)),
+            }
+    return found
+
+
+def report_lines(reports: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the sections as Markdown, of the first seed that has them; the JSON holds all."""
+    return [
+        *_candidate_lines(*_first(reports, "candidates"), reports),
+        *_head_lines(*_first(reports, "heads")),
+        *_rank_lines(reports),
+    ]
+
+
+def _first(reports: Mapping[str, Mapping[str, Any]], name: str) -> tuple[str, Any]:
+    return next(((seed, entry[name]) for seed, entry in reports.items() if entry[name]), ("", None))
+
+
+def _candidate_lines(seed: str, by_split: Mapping[str, Any] | None, reports: Mapping[str, Any]) -> list[str]:
+    lines = ["", f"## The teacher's candidates{f' (seed {seed})' if seed else ''}", ""]
+    if by_split is None:
+        return [*lines, "Not run."]
+    share = reports[seed]["rules_truth_share"]
+    lines.append(
+        "Rule targets came from true occupancy throughout." if share >= 1.0
+        else f"Rule targets came from true occupancy for {share:.0%} of the stage, then from the world model's own."
+    )  # fmt: skip
+    columns = []
+    for split in SPLITS:
+        if split in by_split:
+            columns += [(split, part) for part in by_split[split] if part not in _OTHER]
+    missing = [split for split in SPLITS if split not in by_split]
+    names = sorted({name for split, part in columns for name, value in by_split[split][part].items() if _number(value)})
+    lines += ["", "| | wanted | " + " | ".join(f"{split}, {part}" for split, part in columns) + " |"]
+    lines.append("|---|---|" + "---|" * len(columns))
+    for name in names:
+        if name.startswith(_INACTIVE):
+            continue
+        title, digits = name.replace("_", " "), 0 if name == "samples" else 3
+        cells = [_text(by_split[split][part].get(name), digits) for split, part in columns]
+        lines.append(f"| {title} | {_WANTED.get(title, '')} | " + " | ".join(cells) + " |")
+    inactive = [
+        f"{name.removeprefix(_INACTIVE)} ({split}, {part})"
+        for name in names if name.startswith(_INACTIVE)
+        for split, part in columns if by_split[split][part].get(name)
+    ]  # fmt: skip
+    lines += ["", f"Inactive rules, alike for all candidates of over 95 % of the samples: {', '.join(inactive) or 'none'}."]
+    if missing:
+        lines += ["", f"Not run: {', '.join(missing)}."]
+    lines += ["", "Rank check, mean distance to the true future, and pooled AUROC of the simulation heads:", ""]
+    for split, found in ((split, by_split[split]) for split in SPLITS if split in by_split):
+        ranks = ", ".join(f"{name.split('_')[1]} {value:.2f} m" for name, value in found["rank"].items())
+        heads = ", ".join(f"{rule} {_text(value, 3)}" for rule, value in found["head_auroc"].items())
+        lines.append(f"- {split}: {ranks}; {heads}")
+    return lines
+
+
+def _head_lines(seed: str, facts: Mapping[str, Any] | None) -> list[str]:
+    lines = ["", f"## The reward model's heads{f' (seed {seed})' if seed else ''}", ""]
+    if facts is None:
+        return [*lines, "AUROC and calibration on candidates and on plans of students: not run."]
+    students = ", ".join(facts["students"]) or "none finished"
+    lines += [
+        f"{facts['samples']} {facts['split']} samples. Plans of students ({students}) go through the reward model on the "
+        "teacher's frames as one more candidate; truth is the rules on the plan. AUROC within: mean over samples of that among "
+        "the candidates of one. ECE: expected calibration error, 10 bins of equal width.", "",
+        "| plans of | head | base rate | mean probability | AUROC | AUROC within | ECE |", "|---|---|---|---|---|---|---|",
+    ]  # fmt: skip
+    for whose, heads in facts["heads"].items():
+        for head, found in heads.items():
+            cells = [_text(found.get(name), 3) for name in ("base_rate", "predicted", "auroc", "auroc_within", "ece")]
+            lines.append(f"| {whose} | {head} | " + " | ".join(cells) + " |")
+    edges = _edges(facts)
+    lines += ["", "Observed share by bin of the probability (number of plans):", ""]
+    lines += ["| plans of | head | " + " | ".join(edges) + " |", "|---|---|" + "---|" * len(edges)]
+    for whose, heads in facts["heads"].items():
+        for head, found in heads.items():
+            if "bins" in found:
+                cells = [
+                    f"{entry['observed']:.2f} ({entry['count']})" if entry["count"] else "-" for entry in found["bins"]
+                ]
+                lines.append(f"| {whose} | {head} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _edges(facts: Mapping[str, Any]) -> list[str]:
+    for heads in facts["heads"].values():
+        for found in heads.values():
+            if "bins" in found:
+                return [f"{entry['from']:.1f} to {entry['to']:.1f}" for entry in found["bins"]]
+    return []
+
+
+def _rank_lines(reports: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    lines = [
+        "", "## Rank correlation with what comes of a candidate", "",
+        "Spearman's, over the candidates of a state, mean over states with 95 % interval (bootstrap over scenes). Log-replayed: "
+        "NC DAC (5 TTC + 5 EP + 2 Comf) / 12 by the rules on what truly happened; the others do not react. Branched: the world "
+        "goes on from the state with the candidate driven for 3 s and the traffic reacting; progress as a share of the "
+        "expert's, 0 after a contact by fault, out of the lanes or past a red light. Outcome: of the candidate put first.", "",
+    ]  # fmt: skip
+    tables = []
+    for title, name in (("log-replayed", "outcomes"), ("branched", "branches")):
+        seed, facts = _first(reports, name)
+        if facts is None:
+            tables += [f"{title}: not run.", ""]
+            continue
+        ranks = facts["ranks"]
+        left_out = facts.get("states_left_out", 0)
+        tables += [
+            f"{title} (seed {seed}): {facts['states']} {facts['split']} states of {ranks['scenes']} scenes"
+            + (f", {left_out} left out" if left_out else "")
+            + f"; {ranks['states_all_alike']} whose candidates all turn out alike. Mean outcome of a candidate "
+            f"{ranks['mean_outcome']:.3f}, of the best {ranks['best_outcome']:.3f}.", "",
+            "| by | states | Spearman | outcome |", "|---|---|---|---|",
+        ]  # fmt: skip
+        for by, found in ranks["by"].items():
+            value = "-"
+            if "spearman" in found:
+                value = f"{found['spearman']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
+            tables.append(f"| {by} | {found['states']} | {value} | {found['first']:.3f} |")
+        tables.append("")
+    return lines + tables[:-1]
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float)
+
+
+def _text(value: Any, digits: int) -> str:
+    return f"{value:.{digits}f}" if _number(value) else "-"
