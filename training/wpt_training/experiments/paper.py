@@ -22,6 +22,9 @@ from wpt_training.experiments.scheduler import run_jobs
 
 RESULTS = Path("training/results")
 
+# The table of whichever configuration was run last, under a name that does not depend on it.
+NEWEST = "table.md"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_place_arguments(parser)
@@ -63,7 +66,9 @@ def run(arguments: argparse.Namespace) -> int:
     table = write_results(
         place, arguments.tiers, arguments.out, _command(arguments, place), variants=not arguments.no_variants
     )
-    print(table.read_text(encoding="utf-8"))
+    text = table.read_text(encoding="utf-8")
+    (arguments.out / NEWEST).write_text(text, encoding="utf-8")
+    print(text)
     return 0 if complete else 1
 
 

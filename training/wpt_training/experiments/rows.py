@@ -109,6 +109,10 @@ STUDENTS = (
     StudentVariant(name="full", tier="A", title="+ policy and world-reward distillation", distillation=FULL),
     StudentVariant(name="baseline-long", tier="B", title="baseline, wall-clock of the whole chain", longer=True),
     StudentVariant(
+        name="full-gentle", tier="C", title="full, world-reward distillation weighs 0.2",
+        distillation=DistillationConfig(policy=1.0, world_reward=0.2),
+    ),
+    StudentVariant(
         name="imitation-reward", tier="C", title="full, imitation reward only", distillation=replace(FULL, logits="imitation")
     ),
     StudentVariant(
