@@ -104,7 +104,7 @@ def test_provenance_and_card_say_where_it_comes_from_and_what_it_scores(small, t
     for words in (
         "must not be used to drive", "a street of ten keyframes", "student 40,000", "seed 7", "12 min on two cores",
         "| **wpt-test** | interactive | 0.75 | 1.230 | 3 | 12 |", "| baseline | all |", "| wpt-test | 200 | 45.6 | 25.0 |",
-        "no speed, no past path", "`wpt-train export`",
+        "no measured speed, no past path", "`wpt-train export`",
     ):  # fmt: skip
         assert words in card, words
     bare = model_card(small.student, FACTS, None, None)

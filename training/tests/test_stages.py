@@ -227,6 +227,16 @@ def test_teacher_trains_everything_and_nothing_else(samples: Samples, config: Ex
 
 
 @pytest.mark.parametrize("config", [CONFIG, REFERENCE], ids=["compact", "reference"])
+def test_the_reward_model_does_not_move_what_it_judges(samples: Samples, config: ExperimentConfig) -> None:
+    stage = teacher_stage(config)
+    stage.train_mode()
+    losses = stage.losses(samples.whole, 0.0)
+    (losses["simulation_reward"] + losses["imitation_reward"]).backward()
+    assert all(p.grad is None or float(p.grad.abs().sum()) == 0 for p in stage.teacher.parameters())
+    assert any(p.grad is not None and float(p.grad.abs().sum()) > 0 for p in stage.reward.parameters())
+
+
+@pytest.mark.parametrize("config", [CONFIG, REFERENCE], ids=["compact", "reference"])
 def test_teacher_overfits(samples: Samples, config: ExperimentConfig) -> None:
     steps, batch = (60, samples.whole) if config is CONFIG else (20, samples.whole[:4])
     losses = overfit(teacher_stage(config), batch, steps)

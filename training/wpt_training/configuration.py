@@ -122,8 +122,8 @@ class TeacherConfig:
 class RewardConfig:
     """rules: simulation heads that are trained and combined; weights: of Eq 14 (imitation, NC, DAC, the rest).
 
-    sampled_features: it also reads world features under the candidate's footprint and at a glance (off: pooled only, as
-    in the paper). detach_simulation: simulation heads do not train the fused feature, as in
+    sampled_features: the reward model also reads world features under the candidate's footprint and at a glance (off:
+    pooled only, as in the paper). detach_simulation: simulation heads do not train the fused feature, as in
     the authors' code. imitation_temperature_m: of Eq 11.
     progress: "route" (over the expert's and safe candidates') or "paper". truth_share: share of the stage whose rule
     targets come from true occupancy, then the world model's own (1: never). least_agreement: balanced accuracy of NC
@@ -176,9 +176,9 @@ class LossWeights:
 class DistillationConfig:
     """policy, world_reward: weights of Eq 15 and Eq 16, 0 for off. truth_share: of the stage, then teacher's candidates.
 
-    logits: which of Eq 16's heads: "all", "imitation", or "best_per_head" (a variant of the author's code: each head's own
+    logits: which of Eq 16's heads: "all", "imitation", or "best_per_head" (a variant of the authors' code: each head's own
     best candidate). reward_model: "own_losses" (it goes on learning from its own only), "frozen", or "coupled" (the
-    author's variant: Eq 16 reaches it and the target is not detached). rule_losses: a control that gives the student the rules' losses from
+    authors' variant: Eq 16 reaches it and the target is not detached). rule_losses: a control that gives the student the rules' losses from
     truth and no teacher. teacher_choice: "reward", "imitation", "confidence", "random" or "oracle".
     """
 

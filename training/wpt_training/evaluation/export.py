@@ -165,7 +165,8 @@ def run(arguments: argparse.Namespace) -> int:
         configuration=config.name,
         samples={
             "perception": config.perception_stage.samples,
-            **({"world model": config.world_stage.samples, "teacher": config.teacher_stage.samples}
+            **({"perception of the world model": config.perception_stage.samples,
+                "world model": config.world_stage.samples, "teacher": config.teacher_stage.samples}
                if variant.needs_teacher else {}),
             "student": config.student_stage.samples,
         },

@@ -10,6 +10,10 @@ from wpt_policy.policy_config import PolicyConfig
 
 from wpt_training.evaluation.judged_set import PARTS
 
+READS_POSES = (
+    "poses for moving its memory only; from how the memory moves it estimates speed and yaw rate; no measured speed, no past path"
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingFacts:
@@ -65,7 +69,9 @@ def model_card(
         f"| commit | {facts.commit or 'unknown'} |",
         f"| network | {len(config.cameras)} images of {image.width}x{image.height} (crop: {image.crop}), "
         f"{bev.shape[0]}x{bev.shape[1]} cells of {bev.cell_m:g} m, {config.history.entries} remembered |",
-        f"| reads of the ego | {', '.join(config.ego_inputs) or 'poses for moving its memory only; no speed, no past path'} |",
+        f"| reads of the ego | {', '.join(config.ego_inputs) or READS_POSES} |",
+        "| labels of its pre-training | occupancy, state of the signal, where the command's route runs, velocities of others, the "
+        "ego's own speed and yaw rate |",
         f"| commands | {', '.join(command.label for command in config.plan.commands)} |",
         f"| cameras that may be masked | {masked} |",
         "| licence | Apache-2.0, as the repository |",

@@ -206,8 +206,8 @@ def markdown(results: Mapping[str, Any]) -> str:
         f"{', '.join(_short(commit) for commit in results['commits']) or 'none'}; + means with changes not committed). Precision of "
         f"training: {', '.join(results['precisions']) or 'none'}. Simulated data: "
         f"{results['train_samples']} training samples; judged on {results['samples']['all']} test samples, "
-        f"{results['samples']['interactive']} of them interactive. Samples seen: perception {seen['perception']}, world model "
-        f"{seen['world']}, teacher {seen['teacher']}, each student {seen['student']}.",
+        f"{results['samples']['interactive']} of them interactive. Samples seen: perception {seen['perception']} by each "
+        f"of two encoders (labels: occupancy, signal, route, velocities, the ego's own motion), world model {seen['world']}, teacher {seen['teacher']}, each student {seen['student']}.",
         "",
         "Collision: at-fault contact of exact polygons, heading from the plan, mean of the six steps to 3 s, interactive part, "
         "mean of 20 jitters of 0.1 m and 1 degree (beside it 1 cm), in percent. L2: metres, all judged samples. Driving score and success "

@@ -86,7 +86,7 @@ TEACHERS = (
     TeacherVariant(name="teacher-no-dac", tier="C", title="teacher without DAC", change=_without("DAC")),
     TeacherVariant(name="teacher-no-ep", tier="C", title="teacher without EP", change=_without("EP")),
     TeacherVariant(
-        name="teacher-detached", tier="C", title="teacher, simulation heads read a detached feature (author's way)",
+        name="teacher-detached", tier="C", title="teacher, simulation heads read a detached feature (authors' way)",
         change=_reward(detach_simulation=True),
     ),
     TeacherVariant(
@@ -131,11 +131,11 @@ STUDENTS = (
         name="frozen-reward", tier="C", title="full, reward model frozen", distillation=replace(FULL, reward_model="frozen")
     ),
     StudentVariant(
-        name="coupled-reward", tier="C", title="full, Eq 16 reaches the reward model (author's variant)",
+        name="coupled-reward", tier="C", title="full, Eq 16 reaches the reward model (authors' variant)",
         distillation=replace(FULL, reward_model="coupled"),
     ),
     StudentVariant(
-        name="best-per-head", tier="C", title="full, each head's own best candidate (author's variant)",
+        name="best-per-head", tier="C", title="full, each head's own best candidate (authors' variant)",
         distillation=replace(FULL, logits="best_per_head"),
     ),
     *(

@@ -15,7 +15,7 @@ from wpt_training.trainer.checkpoint import load_weights
 from wpt_training.trainer.schedule import ParameterGroup, parameter_groups
 from wpt_training.trainer.stage import set_modes
 from wpt_training.world.perception import PerceptionHeads
-from wpt_training.world.perception_losses import perception_losses
+from wpt_training.world.perception_losses import LOSS_CONSTANTS, perception_losses
 
 
 class PerceptionStage:
@@ -29,7 +29,9 @@ class PerceptionStage:
     def __init__(self, config: ExperimentConfig, *, seed: int, world: bool = False):
         network = config.world.network if world else config.student
         self.grid = network.bev
-        self._settings = plain_settings(network=network, occupancy_cell_m=config.data.occupancy_cell_m)
+        self._settings = plain_settings(
+            network=network, occupancy_cell_m=config.data.occupancy_cell_m, loss_constants=LOSS_CONSTANTS
+        )
         self._settings["network"].pop("ego_inputs")  # read by the plan decoder alone
         with seeded(seed):
             self._student = TrainingStudent(network, config.data)

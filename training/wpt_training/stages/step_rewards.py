@@ -54,7 +54,11 @@ class TargetChoice:
             simulation = targets.simulation
             if self._config.shuffled_targets:
                 simulation = shuffled_targets(simulation, int(torch.randint(2**31, (1,))), decision.step)
-            logits = step_logits(self._reward, decision)
+            judged = decision
+            if not self._config.detach_simulation:
+                # It judges what is put forward and does not move it (TeacherStage._judged).
+                judged = decision._replace(positions=decision.positions.detach(), before=decision.before.detach())
+            logits = step_logits(self._reward, judged)
             self._imitation.append(imitation_loss(logits.imitation, targets.imitation, targets.valid))
             self._simulation.append(simulation_loss(logits.simulation, simulation, targets.valid))
         return choose(targets.imitation) if self._nearest else targets.chosen

@@ -66,13 +66,13 @@ class WorldStage:
         return {"world": self.world}
 
     def frozen_modules(self) -> dict[str, nn.Module]:
-        return {}
+        return {} if self.joint else self._observation()
 
     def parameter_groups(self, schedule: Schedule) -> list[ParameterGroup]:
         return parameter_groups(self.modules(), schedule)
 
     def train_mode(self) -> None:
-        set_modes(self.modules(), {} if self.joint else self._observation())
+        set_modes(self.modules(), self.frozen_modules())
 
     def losses(self, batch: Batch, share: float) -> dict[str, Tensor]:
         current = observe_batch(self.world, batch) if self.joint else present_features(self.world, batch, self.features)

@@ -20,6 +20,8 @@ from wpt_training.world.occupancy_head import OccupancyHead, upsampling_factor
 
 # Where signals that count for the ego hang and whom they stop: ahead, within this much to either side (m).
 AHEAD_HALF_WIDTH_M = 10.0
+# m/s of a network's unit.
+VELOCITY_UNIT = 5.0
 
 
 class SignalHead(nn.Module):
@@ -71,10 +73,6 @@ class PerceptionHeads(nn.Module):
         return Perceived(
             self.occupancy(bev), self.signal(bev), self.route(bev).float(), VELOCITY_UNIT * self.velocity(bev).float()
         )
-
-
-# m/s of a network's unit.
-VELOCITY_UNIT = 5.0
 
 
 def _cell_head(channels: int, outputs: int) -> nn.Sequential:

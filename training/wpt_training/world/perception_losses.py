@@ -20,6 +20,12 @@ SIGNAL_WEIGHTS = (0.5, 1.0, 2.0, 1.0)
 ROUTE_INNER_M, ROUTE_OUTER_M = 0.75, 1.75
 # Beside occupancy losses that begin near 10: lanes are what a plan follows sideways.
 ROUTE_WEIGHT, VELOCITY_WEIGHT, EGO_MOTION_WEIGHT = 2.0, 2.0, 1.0
+# What a run's identity must name.
+LOSS_CONSTANTS = {
+    "signal_weights": SIGNAL_WEIGHTS,
+    "route_m": (ROUTE_INNER_M, ROUTE_OUTER_M),
+    "weights": (ROUTE_WEIGHT, VELOCITY_WEIGHT, EGO_MOTION_WEIGHT),
+}
 
 
 def signal_loss(logits: Tensor, signal: Tensor) -> Tensor:
@@ -84,7 +90,7 @@ def ego_motion_loss(motion: Tensor, batch: Batch, scales: Tensor) -> Tensor:
 
     motion: [B, 2] as of TemporalFusion.with_motion. Truth comes from the poses and is read here alone.
     """
-    known = batch.history_valid.any(dim=1) if batch.history_valid.shape[1] else batch.command.new_zeros(len(batch)).bool()
+    known = batch.history_valid.any(dim=1)
     truth = torch.stack([batch.motion[:, 0], batch.motion[:, 2]], dim=1)
     error = functional.smooth_l1_loss(motion.float() / scales, truth / scales, reduction="none").sum(dim=1)
     return (error * known).sum() / known.sum().clamp(min=1)

@@ -105,8 +105,8 @@ class PlanDecoder(nn.Module):
 
     First: self-attention among the steps, cross-attention over all cells, feed-forward; a norm after each.
     Cells carry their place in keys and in values, so that attention can tell where it looked. Then
-    PlanRefinement and a correction of each displacement. Only the sum is supervised: the first plan needs
-    but lead the look to the right place.
+    PlanRefinement and a correction of each displacement. Only the sum is supervised: a trained first plan may
+    lie metres from it, and then the look is at where the first plan goes.
     """
 
     def __init__(

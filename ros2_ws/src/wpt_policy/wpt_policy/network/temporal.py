@@ -49,7 +49,8 @@ class EgoMotionHead(nn.Module):
     """[B, C, X, Y] -> [B, 2]: the ego's speed (m/s) and yaw rate (rad/s) as the fused view shows them.
 
     Reads means over rows and over columns: where the present grid leaves the remembered one, and how what
-    stands still has moved, is told by the place along an axis. No measured speed enters.
+    stands still has moved, is told by the place along an axis. No measured speed enters. The units hold after
+    pre-training; training on plans goes on changing the scale. Without a remembered view it is a guess.
     """
 
     CHANNELS = 8
