@@ -42,7 +42,7 @@ def main() -> int:
     parser.add_argument("--scene", default="scene-0061")
     parser.add_argument("--keyframe", type=int, default=0)
     parser.add_argument("--config", default="reference")
-    parser.add_argument("--stages", nargs="+", default=["perception", "world", "teacher", "student"])
+    parser.add_argument("--stages", nargs="+", default=["perception", "world-perception", "world", "teacher", "student"])
     parser.add_argument("--threads", type=int)
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
@@ -129,6 +129,8 @@ def build(name: str, config):
     """Return a stage with first weights, and its schedule."""
     if name == "perception":
         return PerceptionStage(config, seed=0), config.perception_stage
+    if name == "world-perception":
+        return PerceptionStage(config, seed=0, world=True), config.perception_stage
     if name == "world":
         return WorldStage(config, seed=0), config.world_stage
     world = WorldStage(config, seed=0).world

@@ -32,7 +32,7 @@ from wpt_training.stages.frozen_features import build_frozen_features
 from wpt_training.stages.perception_stage import PerceptionStage
 from wpt_training.stages.student_stage import StudentStage
 from wpt_training.stages.teacher_stage import TeacherStage, TrainedTeacher
-from wpt_training.stages.world_stage import WorldStage, make_world
+from wpt_training.stages.world_stage import WorldStage, make_world, start_from
 from wpt_training.trainer.precision import autocast
 from wpt_training.trainer.stage import Stage, freeze
 from wpt_training.world.world_model import observe_batch
@@ -94,6 +94,18 @@ def _steps(
         torch.manual_seed(0)
         return freeze(make_world(config)).to(device, memory_format=torch.channels_last)
 
+    def roll_out() -> WorldStage:
+        """As jobs train it: on cached features where its encoder stays as pre-trained."""
+        start = PerceptionStage(config, seed=0, world=True)
+        if config.world.joint:
+            return WorldStage(config, seed=0, start=start)
+        observing = make_world(config)
+        start_from(observing, start)
+        observing = freeze(observing).to(device, memory_format=torch.channels_last)
+        place = folder / "roll-out"
+        features = build_frozen_features(observing, source, batch.row, place, device=device, progress=False)
+        return WorldStage(config, seed=0, start=start, features=features)
+
     def teacher(cached: bool) -> TeacherStage:
         frozen, size = world(), (config.commands, config.teacher.candidates, config.steps, 2)
         place = folder / "features"
@@ -124,7 +136,8 @@ def _steps(
 
     return {
         "perception": trained(lambda: PerceptionStage(config, seed=0)),
-        "world": trained(lambda: WorldStage(config, seed=0)),
+        "world-perception": trained(lambda: PerceptionStage(config, seed=0, world=True)),
+        "world": trained(roll_out),
         "features": features,
         "teacher-uncached": trained(lambda: teacher(cached=False)),
         "teacher": trained(lambda: teacher(cached=True)),
