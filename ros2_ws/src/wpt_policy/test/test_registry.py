@@ -112,7 +112,7 @@ def test_cli_verify(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
 def test_cli_show(capsys: pytest.CaptureFixture[str]) -> None:
     assert policy_cli.main(["show", "tried"]) == 0
     out = capsys.readouterr().out
-    assert '"format_version": 1' in out and "never drive with them" in out
+    assert '"format_version": 2' in out and "never drive with them" in out
     assert policy_cli.main(["show", "nobody"]) == 1
 
 
