@@ -7,13 +7,15 @@ plans start from the very same world. One more copy lets the driver itself go on
 In: {"format": 1, "states": [{"id", "episode", "time_s", "ego": [x, y] or null, "plans": [[[x, y], ...], ...]}]}; a plan
 holds base_link positions in metres, 0.5 s apart, beginning 0.5 s after the state. ego: where the ego was (map frame,
 metres), as the recording says.
-Out: {"format": 1, "seconds", "states": {id: {"off_by_m", "expert": outcome, "plans": [outcome or null, ...]}}}, an outcome
-as Outcome says; null where a copy died.
+Out: {"format": 1, "states_sha256", "seconds", "driver", "states": {id: {"off_by_m", "expert": outcome, "plans": [outcome or
+null, ...]}}}, an outcome as Outcome says; null where a copy died. states_sha256: of the file of states. A run that was
+stopped left OUT.partial.jsonl: the same without "states", then {id: result} a line.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import os
@@ -29,11 +31,14 @@ import numpy as np
 from wpt_sim.closed_loop import Driver
 from wpt_sim.driver_names import WORLD_DRIVERS, ObservingDriver
 from wpt_sim.ego_vehicle import Control, step_ego
-from wpt_sim.episode import DT, EpisodeSpec
+from wpt_sim.episode import DT, EpisodeError, EpisodeSpec
 from wpt_sim.errors import SimulationError
 from wpt_sim.infractions import InfractionMonitor
+from wpt_sim.network import NetworkError
 from wpt_sim.progress import Progress
+from wpt_sim.route import RouteError
 from wpt_sim.route_result import InfractionKind
+from wpt_sim.sumo_session import TrafficError
 from wpt_sim.traffic import Traffic
 from wpt_sim.trajectory_follower import TrajectoryFollower
 from wpt_sim.vehicles import ego_centre
@@ -42,13 +47,16 @@ from wpt_sim.world_state import WorldState
 FORMAT = 1
 PLAN_DT_S = 0.5
 SECONDS = 3.0
+LONGEST_S = 1e4
 COLLISIONS = frozenset(
     {InfractionKind.COLLISION_PEDESTRIAN, InfractionKind.COLLISION_VEHICLE, InfractionKind.COLLISION_STATIC}
 )
+# What one episode may end with while the others go on.
+EPISODE_FAILURES = (SimulationError, EpisodeError, NetworkError, RouteError, TrafficError)
 
 
 class BranchError(SimulationError):
-    """A file of states cannot be read, or a state lies outside its episode."""
+    """A file of states or of outcomes cannot be used, or a state lies outside its episode."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,8 +108,10 @@ def branch_episode(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield (id, result) of states of one episode, in the order of their times.
 
-    Raises BranchError where the drive ends before a state or its driver is none of the world's.
+    Raises BranchError where the drive ends before a state, seconds are no time, or its driver is none of the world's;
+    else what the episode and its traffic raise.
     """
+    _check_seconds(seconds)
     if driver not in WORLD_DRIVERS:
         raise BranchError(f"driver {driver!r} is unknown: choose one of {', '.join(WORLD_DRIVERS)}.")
     spec = states[0].spec
@@ -181,51 +191,68 @@ def read_states(path: Path) -> list[BranchState]:
         document = json.loads(path.read_text(encoding="utf-8"))
         if document["format"] != FORMAT:
             raise ValueError(f"format is {document['format']!r}, expected {FORMAT}")
-        return [_state(entry) for entry in document["states"]]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        states = [_state(entry) for entry in document["states"]]
+        twice = len(states) - len({state.name for state in states})
+        if twice:
+            raise ValueError(f"{twice} ids stand there more than once")
+        return states
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise BranchError(f"{path.name} cannot be read as states to branch at ({error!r}): write it again.") from None
+
+
+def _check_seconds(seconds: float) -> None:
+    if not DT <= seconds <= LONGEST_S:
+        raise BranchError(f"--seconds is {seconds}, expected {DT:g} to {LONGEST_S:g}: say how long each plan is driven.")
 
 
 def _state(entry: Mapping[str, Any]) -> BranchState:
     plans = np.asarray(entry["plans"], dtype=np.float64)
-    if plans.ndim != 3 or plans.shape[2] != 2 or not np.isfinite(plans).all():
+    if plans.ndim != 3 or plans.shape[2] != 2 or not plans.size or not np.isfinite(plans).all():
         raise ValueError(f"plans of {entry['id']} have the shape {plans.shape}, expected finite (plans, steps, 2)")
     time_s = float(entry["time_s"])
-    if not 0.0 <= time_s < 1e4:
+    if not 0.0 <= time_s < LONGEST_S:
         raise ValueError(f"time_s of {entry['id']} is {time_s}, expected seconds from the episode's start")
-    ego = entry["ego"]
+    ego = None if entry["ego"] is None else tuple(float(value) for value in entry["ego"])
+    if ego is not None and (len(ego) != 2 or not all(math.isfinite(value) for value in ego)):
+        raise ValueError(f"ego of {entry['id']} is {entry['ego']}, expected null or finite [x, y]")
     return BranchState(
         name=str(entry["id"]),
         spec=EpisodeSpec.from_json(json.dumps(entry["episode"])),
         tick=round(time_s / DT),
-        ego=None if ego is None else (float(ego[0]), float(ego[1])),
+        ego=ego,
         plans=plans,
     )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--states", type=Path, required=True, help="file of states and plans (JSON)")
-    parser.add_argument("--out", type=Path, required=True, help="file of outcomes (JSON); what it holds is not done again")
+    kept = "file of outcomes (JSON); what it holds of the same states, seconds and driver is not done again"
+    parser.add_argument("--out", type=Path, required=True, help=kept)
     parser.add_argument("--driver", default="expert", choices=sorted(WORLD_DRIVERS), help="who drove, up to the states")
     parser.add_argument("--seconds", type=float, default=SECONDS, help=f"driven from each state (default {SECONDS:g})")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    states = read_states(arguments.states)
-    found: dict[str, Any] = {}
-    finished = arguments.out.with_name(arguments.out.name + ".partial.jsonl")
-    if finished.exists():
-        for line in finished.read_text(encoding="utf-8").splitlines(keepends=True):
-            if line.endswith("\n"):  # the last one may have been cut off
-                found.update(json.loads(line))
+    _check_seconds(arguments.seconds)
+    states, out = read_states(arguments.states), arguments.out
+    source = {
+        "format": FORMAT,
+        "states_sha256": hashlib.sha256(arguments.states.read_bytes()).hexdigest(),
+        "seconds": arguments.seconds,
+        "driver": arguments.driver,
+    }
+    partial_file = out.with_name(out.name + ".partial.jsonl")
+    wanted = {state.name: state for state in states}
+    found = {**_finished(out, source, wanted), **_stopped(partial_file, source, wanted)}
     by_episode: dict[str, list[BranchState]] = {}
     for state in states:
         if state.name not in found:
-            by_episode.setdefault(state.spec.name, []).append(state)
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    with Progress("branch", len(states)) as progress, finished.open("w", encoding="utf-8") as kept:
-        kept.writelines(json.dumps({name: result}) + "\n" for name, result in found.items())
-        kept.flush()
+            # Not by name: two episodes of one name may differ in what surrounds the ego.
+            by_episode.setdefault(state.spec.to_json(), []).append(state)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    lines = [json.dumps(source), *(json.dumps({name: result}) for name, result in found.items())]
+    _write(partial_file, "".join(line + "\n" for line in lines))
+    with Progress("branch", len(states)) as progress, partial_file.open("a", encoding="utf-8") as kept:
         for group in by_episode.values():
             try:
                 for name, result in branch_episode(group, driver=arguments.driver, seconds=arguments.seconds):
@@ -233,12 +260,69 @@ def run(arguments: argparse.Namespace) -> int:
                     kept.write(json.dumps({name: result}) + "\n")
                     kept.flush()
                     progress.show(len(found), f"{len(found)}/{len(states)} states")
-            except BranchError as error:
-                print(error, file=sys.stderr)
-    document = {"format": FORMAT, "seconds": arguments.seconds, "driver": arguments.driver, "states": found}
-    waiting = arguments.out.with_name(f".{arguments.out.name}.new")
-    waiting.write_text(json.dumps(document) + "\n", encoding="utf-8")
-    waiting.replace(arguments.out)
-    finished.unlink(missing_ok=True)
-    print(f"{len(found)} of {len(states)} states branched")
-    return 0 if len(found) == len(states) else 1
+            except EPISODE_FAILURES as error:
+                text, episode = " ".join(str(error).split()), group[0].spec.name
+                print(text if episode in text else f"{episode} cannot be driven: {text}", file=sys.stderr)
+    ordered = {name: found[name] for name in wanted if name in found}
+    _write(out, json.dumps({**source, "states": ordered}) + "\n")
+    partial_file.unlink(missing_ok=True)
+    print(f"{len(ordered)} of {len(states)} states branched")
+    return 0 if len(ordered) == len(states) else 1
+
+
+def _finished(path: Path, source: Mapping[str, Any], wanted: Mapping[str, BranchState]) -> dict[str, Any]:
+    """Return what a file of outcomes holds of these states; nothing where it is of others, which is said."""
+    if not path.exists():
+        return {}
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        results = document.pop("states")
+        if document.get("format") != FORMAT or not isinstance(results, dict):
+            raise ValueError(f"format is {document.get('format')!r} and states are a {type(results).__name__}")
+        return _results(results, wanted) if _same(document, source, path) else {}
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise BranchError(
+            f"{path.name} holds no outcomes of wpt-sim branch ({error!r}): give another --out, or remove it."
+        ) from None
+
+
+def _stopped(path: Path, source: Mapping[str, Any], wanted: Mapping[str, BranchState]) -> dict[str, Any]:
+    """Return what a run that was stopped left; its last line may have been cut off."""
+    if not path.exists():
+        return {}
+    found: dict[str, Any] = {}
+    number = 0
+    try:
+        for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
+            entry = json.loads(line)
+            if number > 1:
+                found.update(_results(entry, wanted))
+            elif not _same(entry, source, path):
+                break
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise BranchError(f"{path.name} is damaged in line {number} ({error!r}): remove it and run again.") from None
+    return found
+
+
+def _same(header: Mapping[str, Any], source: Mapping[str, Any], path: Path) -> bool:
+    same = dict(header) == dict(source)
+    if not same:
+        print(
+            f"{path.name} is left aside, because its outcomes are of other states, seconds or another driver.",
+            file=sys.stderr,
+        )
+    return same
+
+
+def _results(entries: Mapping[str, Any], wanted: Mapping[str, BranchState]) -> dict[str, Any]:
+    """Return results by id, checked to be of the wanted states."""
+    for name, result in entries.items():
+        if {"off_by_m", "expert", "plans"} != set(result) or len(result["plans"]) != len(wanted[name].plans):
+            raise ValueError(f"{name} is no result for {len(wanted[name].plans)} plans")
+    return dict(entries)
+
+
+def _write(path: Path, text: str) -> None:
+    waiting = path.with_name(f".{path.name}.new")
+    waiting.write_text(text, encoding="utf-8")
+    waiting.replace(path)

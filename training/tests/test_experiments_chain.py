@@ -17,8 +17,8 @@ from wpt_training.data.synthetic_batch import small_config
 from wpt_training.errors import TrainingError
 from wpt_training.evaluation.predictions import load_plans
 from wpt_training.experiments.closed_loop import planner_of
-from wpt_training.experiments.job_run import Place, run_job
-from wpt_training.experiments.jobs import facts_of, is_done, job_folder, jobs_of, mark_done
+from wpt_training.experiments.job_run import JOBS, Place, run_job
+from wpt_training.experiments.jobs import REPORTS, facts_of, is_done, job_folder, jobs_of, mark_done
 from wpt_training.experiments.open_loop import load_scores
 from wpt_training.experiments.results import write_results
 
@@ -77,6 +77,26 @@ def test_outcomes_keep_their_states_and_rank_them(chain: Place) -> None:
         run_job(chain, "branches:teacher@1")
 
 
+def of_one_displacement_a_step(chain: Place) -> Place:
+    teacher = dataclasses.replace(chain.config.teacher, kind="reference")
+    return dataclasses.replace(chain, config=chain.config.with_(teacher=teacher))
+
+
+def test_a_teacher_without_whole_trajectories_has_no_reports(chain: Place) -> None:
+    place = of_one_displacement_a_step(chain)
+    for kind in REPORTS:
+        with pytest.raises(TrainingError, match="no whole trajectories") as caught:
+            JOBS[kind](place, "teacher", 1)
+        assert "\n" not in str(caught.value)
+
+
+def test_only_the_first_process_of_several_reports(chain: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "1")
+    for kind in REPORTS:
+        assert run_job(chain, f"{kind}:teacher@9")
+        assert not job_folder(chain.runs, f"{kind}:teacher@9").exists()
+
+
 def test_every_row_has_a_plan_for_every_judged_sample(chain: Place) -> None:
     expert = load_plans(job_folder(chain.runs, "evaluate:expert") / "plans.npz")
     for name in ("stop", "constant_velocity", "ego-mlp", "truth-bev", "truth-bev-motion", "baseline@1", "policy@1", "full@1", "teacher@1"):
@@ -100,6 +120,9 @@ def test_the_tables_hold_what_was_run_and_mark_what_was_not(chain: Place, tmp_pa
     reports = results["teacher_reports"]
     assert set(reports) == {"1"} and set(reports["1"]["candidates"]) == {"train", "dev", "test"}
     assert reports["1"]["heads"]["heads"] and reports["1"]["branches"] is None
+    variants = reports["1"]["variants"]
+    assert variants["teacher"]["rank"]["rank_chosen_m"] > 0.0 and variants["teacher-plain"] is None
+    assert "| teacher | 1 | " in text and "| teacher without TTC | not run |" in text
     assert results["rows"]["truth-bev"]["seeds"] == [0]
     assert table.with_suffix(".png").stat().st_size > 1000
     scores = load_scores(job_folder(chain.runs, "evaluate:full@1") / "scores.npz")

@@ -7,7 +7,16 @@ import pytest
 
 from wpt_training.configuration import RULES, compact
 from wpt_training.errors import TrainingError
-from wpt_training.experiments.jobs import Job, facts_of, is_done, job_folder, jobs_of, mark_done, parse_job
+from wpt_training.experiments.jobs import (
+    REPORTS,
+    Job,
+    facts_of,
+    is_done,
+    job_folder,
+    jobs_of,
+    mark_done,
+    parse_job,
+)
 from wpt_training.experiments.rows import STUDENTS, TEACHERS, student_config, student_variant, teacher_variant
 from wpt_training.experiments.scheduler import run_jobs
 
@@ -40,6 +49,21 @@ def test_tier_a_has_the_rows_of_the_claims_with_three_seeds() -> None:
 
 def test_a_single_seed_can_be_asked_for() -> None:
     assert {job.seed for job in jobs_of("A", seeds=[2])} == {0, 2}
+
+
+@pytest.mark.parametrize("tiers", ["A", "AB", "ABC", "C"])
+def test_no_training_waits_behind_a_report(tiers: str) -> None:
+    kinds = [job.kind for job in jobs_of(tiers)]
+    trainings = [i for i, kind in enumerate(kinds) if kind in ("teacher", "student", "truth-bev", "ego-mlp", "world")]
+    reports = [i for i, kind in enumerate(kinds) if kind in REPORTS]
+    assert max(trainings) < min(reports)
+
+
+def test_reports_are_made_once_where_they_cost_much_and_can_be_left_out() -> None:
+    assert [job.name for job in jobs_of("ABC") if job.kind == "branches"] == ["branches:teacher@1"]
+    assert not [job for job in jobs_of("A", drive=False) if job.kind == "branches"]
+    without = jobs_of("ABC", reports=False)
+    assert without == [job for job in jobs_of("ABC") if job.kind not in REPORTS]
 
 
 def test_an_unknown_tier_or_row_is_named() -> None:

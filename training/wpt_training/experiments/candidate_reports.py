@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from wpt_training.data.occupancy_truth import occupancy_grid
+from wpt_training.errors import TrainingError
 from wpt_training.evaluation.head_quality import auroc
 from wpt_training.experiments.job_run import report_batches
 from wpt_training.experiments.open_loop import trained_teacher
@@ -23,13 +24,23 @@ if TYPE_CHECKING:
 PARTS = ("all", "interactive")
 
 
+def require_whole_trajectories(place: Place, row: str) -> None:
+    """Raise TrainingError for a teacher that decides step by step: its candidates are those of the last step alone."""
+    if place.config.teacher.kind == "reference":
+        raise TrainingError(
+            f"{row} of {place.config.name} chooses one displacement a step and has no whole trajectories to report on: take a "
+            "configuration with a compact teacher."
+        )
+
+
 @torch.no_grad()
 def candidate_report(place: Place, row: str, seed: int, split: str) -> dict[str, Any]:
     """Return figures of a teacher's candidates on labelled samples evenly over a split (of train: those trained on).
 
     rank_*_m: mean distance to the truth of the chosen, a random and the best candidate. head_auroc: how well each
-    simulation head tells passing from failing candidates.
+    simulation head tells passing from failing candidates. Raises TrainingError for a reference teacher.
     """
+    require_whole_trajectories(place, row)
     parts = trained_teacher(place, row, seed).to(place.device)
     config, cache = parts.config, place.cache(split)
     grid = occupancy_grid(config.student, config.data)

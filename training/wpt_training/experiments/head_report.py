@@ -15,6 +15,7 @@ from wpt_training.data.occupancy_truth import occupancy_grid
 from wpt_training.errors import TrainingError
 from wpt_training.evaluation.head_quality import head_figures
 from wpt_training.evaluation.predictions import Predictor, student_predictor
+from wpt_training.experiments.candidate_reports import require_whole_trajectories
 from wpt_training.experiments.job_run import report_batches
 from wpt_training.experiments.jobs import JUDGED_STUDENTS, is_done, job_name
 from wpt_training.experiments.open_loop import trained_student, trained_teacher
@@ -35,8 +36,9 @@ def head_report(place: Place, row: str, seed: int) -> dict[str, Any]:
 
     Students of the same seed are judged where they are finished. The imitation head is a softmax over candidates: on them
     its AUROC says whether it finds the nearest one to the true future; a single plan has none. Raises TrainingError for a
-    teacher without a reward model.
+    teacher without a reward model, or of the reference kind.
     """
+    require_whole_trajectories(place, row)
     parts = trained_teacher(place, row, seed).to(place.device).eval()
     if parts.reward is None:
         raise TrainingError(f"{row} has no reward model, so it has no heads to report on: name another teacher.")

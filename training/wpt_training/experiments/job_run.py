@@ -23,6 +23,7 @@ from wpt_training.data.sample_cache import SampleCache
 from wpt_training.errors import TrainingError
 from wpt_training.experiments.jobs import (
     ON_TEST,
+    REPORTS,
     SPLITS,
     facts_of,
     is_done,
@@ -91,6 +92,8 @@ def run_job(place: Place, name: str) -> bool:
     if kind not in JOBS:
         raise TrainingError(f"job {name!r} is of an unknown kind: choose one of {', '.join(JOBS)}.")
     if is_done(place.runs, name):
+        return True
+    if kind in REPORTS and not is_first_process():
         return True
     _same_configuration(place)
     torch.set_num_threads(place.threads)

@@ -28,6 +28,10 @@ UNTRAINED = ("stop", "constant_velocity", "expert")
 DONE_FILE = "done.json"
 TEST_LOG = "test_runs.jsonl"
 ON_TEST = ("evaluate", "drive", "candidates-test")
+# Reports about a teacher's candidates, for compact teachers (whole trajectories); the first process of several does them.
+REPORTS = (*(f"candidates-{split}" for split in SPLITS), "heads", "outcomes", "branches")
+# Branching drives every candidate of hundreds of states: once is enough.
+BRANCHED_SEED = 1
 # Rows that see the true bird's-eye view (truth_bev_rows).
 TRUTH_BEV = ("truth-bev", "truth-bev-motion")
 # Students whose plans the reward model's heads are judged on, beside its own candidates (head_report).
@@ -98,11 +102,17 @@ def log_test_run(runs: Path, job: str, commit: str) -> None:
 
 
 def jobs_of(
-    tiers: str, *, seeds: Sequence[int] | None = None, drive: bool = True, joint: bool = False
+    tiers: str,
+    *,
+    seeds: Sequence[int] | None = None,
+    drive: bool = True,
+    joint: bool = False,
+    reports: bool = True,
 ) -> list[Job]:
-    """Return the jobs of some tiers ("A", "AB", "ABC"), those worth most first.
+    """Return the jobs of some tiers ("A", "AB", "ABC"), those worth most first; no training waits behind a report.
 
-    seeds: instead of every tier's own. drive: with the closed loop. joint: as in WorldConfig. Raises TrainingError for an unknown tier.
+    seeds: instead of every tier's own. drive: with the closed loop. joint: as in WorldConfig. reports: with REPORTS, which a
+    reference teacher cannot have. Raises TrainingError for an unknown tier.
     """
     unknown = sorted(set(tiers) - set(SEEDS))
     if unknown or not tiers:
@@ -120,15 +130,19 @@ def jobs_of(
     jobs += [Job(kind="evaluate", row=row, needs=(caches[2],)) for row in UNTRAINED]
     jobs.append(Job(kind="ego-mlp", needs=(train,)))
     jobs.append(Job(kind="evaluate", row="ego-mlp", needs=(caches[2], "ego-mlp")))
-    for tier in sorted(tiers):
-        for seed in SEEDS[tier] if seeds is None else tuple(seeds):
-            jobs += _tier_jobs(tier, seed, caches[2], train, drive)
-            jobs += _report_jobs(tier, seed, drive)
+    rounds = [
+        (tier, seed) for tier in sorted(tiers) for seed in (SEEDS[tier] if seeds is None else tuple(seeds))
+    ]
+    for tier, seed in rounds:
+        jobs += _tier_jobs(tier, seed, caches[2], train, drive)
     for row in TRUTH_BEV:
         trained = Job(kind="truth-bev", row=row, needs=(train,))
         jobs += [trained, Job(kind="evaluate", row=row, needs=(caches[2], trained.name))]
     if drive:
         jobs += [Job(kind="drive", row=row) for row in UNTRAINED]
+    if reports:
+        for tier, seed in rounds:
+            jobs += _report_jobs(tier, seed, drive)
     return _unique(jobs)
 
 
@@ -181,7 +195,7 @@ def _report_jobs(tier: str, seed: int, drive: bool) -> Iterable[Job]:
             yield Job(kind="heads", row=name, seed=seed, needs=(*needs, *students))
             outcomes = Job(kind="outcomes", row=name, seed=seed, needs=needs)
             yield outcomes
-            if drive:
+            if drive and seed == BRANCHED_SEED:
                 yield Job(kind="branches", row=name, seed=seed, needs=(*needs, outcomes.name))
 
 

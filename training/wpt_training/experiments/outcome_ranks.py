@@ -10,9 +10,11 @@ branched      the world goes on from that very state with the candidate driven i
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +29,7 @@ from wpt_training.data.occupancy_truth import occupancy_grid
 from wpt_training.data.sample_cache import SampleCache
 from wpt_training.errors import TrainingError
 from wpt_training.evaluation.head_quality import spearman
+from wpt_training.experiments.candidate_reports import require_whole_trajectories
 from wpt_training.experiments.closed_loop import wpt_sim
 from wpt_training.experiments.job_run import report_batches
 from wpt_training.experiments.open_loop import trained_teacher
@@ -74,8 +77,9 @@ def branched_outcome(result: Mapping[str, Any]) -> np.ndarray:
 def log_replayed_ranks(place: Place, row: str, seed: int) -> dict[str, Any]:
     """Decode and score candidates at STATES states of dev, write them (states.npz), and return the log-replayed ranks.
 
-    Raises TrainingError for a teacher without a reward model.
+    Raises TrainingError for a teacher without a reward model, or of the reference kind.
     """
+    require_whole_trajectories(place, row)
     parts = trained_teacher(place, row, seed).to(place.device).eval()
     if parts.reward is None:
         raise TrainingError(f"{row} has no reward model, so nothing ranks its candidates: name another teacher.")
@@ -110,29 +114,33 @@ def log_replayed_ranks(place: Place, row: str, seed: int) -> dict[str, Any]:
 def branched_ranks(place: Place, row: str, seed: int) -> dict[str, Any] | None:
     """Drive every candidate of the states from the states on, and return the branched ranks; None where the time was over.
 
-    Raises TrainingError where the data set says nothing of its episodes, or `wpt-sim branch` fails.
+    Outcomes that are there for these very states are kept. Raises TrainingError where the data set says nothing of its
+    episodes, `wpt-sim branch` fails, or for a reference teacher.
     """
+    require_whole_trajectories(place, row)
     with np.load(place.folder("outcomes", row, seed) / STATES_FILE, allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
     folder, cache = place.folder("branches", row, seed), place.cache(SPLIT)
     states, results = folder / BRANCH_FILE, folder / BRANCHED_FILE
-    if not results.exists():
-        document = branch_states(place, cache, arrays["row"], arrays["positions"])
-        states.write_text(json.dumps(document) + "\n", encoding="utf-8")
-        command = [wpt_sim(), "branch", "--states", str(states), "--out", str(results)]
-        limit = None if place.minutes is None else 60.0 * place.minutes
-        try:
-            done = subprocess.run(command, stdin=subprocess.DEVNULL, timeout=limit, check=False)
-        except subprocess.TimeoutExpired:
-            return None
-        if not results.exists():
-            raise TrainingError(f"wpt-sim branch failed for {row} with code {done.returncode}: its output is above.")
-    by_token = json.loads(results.read_text(encoding="utf-8"))["states"]
+    states.write_text(
+        json.dumps(branch_states(place, cache, arrays["row"], arrays["positions"])) + "\n", encoding="utf-8"
+    )
+    # It leaves out what the results hold of these states, and drives all again where they are of others.
+    command = [wpt_sim(), "branch", "--states", str(states), "--out", str(results)]
+    limit = None if place.minutes is None else 60.0 * place.minutes
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, timeout=limit, check=False)
+    except subprocess.TimeoutExpired:
+        return None
+    by_token = _outcomes_of(states, results)
+    if by_token is None:
+        raise TrainingError(f"wpt-sim branch failed for {row} with code {done.returncode}: its output is above.")
     outcome = np.full(arrays["outcome"].shape, np.nan)
     elsewhere = 0
     for index, number in enumerate(arrays["row"].tolist()):
         result = by_token.get(cache.tokens[number])
-        if result is None or (result["off_by_m"] is not None and result["off_by_m"] > SAME_PLACE_M):
+        # Written so that NaN is elsewhere too.
+        if result is None or not (result["off_by_m"] is None or result["off_by_m"] <= SAME_PLACE_M):
             elsewhere += 1
         else:
             outcome[index] = branched_outcome(result)
@@ -151,6 +159,15 @@ def branched_ranks(place: Place, row: str, seed: int) -> dict[str, Any] | None:
         "driver_infractions": int(broken),
         "ranks": ranks_of(chosen, outcome[usable], cache),
     }
+
+
+def _outcomes_of(states: Path, results: Path) -> dict[str, Any] | None:
+    """Return results by token; None where there are none of this file of states."""
+    if not results.exists():
+        return None
+    document = json.loads(results.read_text(encoding="utf-8"))
+    sha256 = hashlib.sha256(states.read_bytes()).hexdigest()
+    return document["states"] if document.get("states_sha256") == sha256 else None
 
 
 def branch_states(place: Place, cache: SampleCache, rows: np.ndarray, positions: np.ndarray) -> dict[str, Any]:

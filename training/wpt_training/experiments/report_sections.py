@@ -1,19 +1,20 @@
-"""The reports about a teacher as sections of the tables: its candidates by split, its reward's heads, and how its ranks come
-true. What was not run says so.
+"""The reports about a teacher as sections of the tables: its candidates by split, beside those of its variants, its reward's
+heads, and how its ranks come true. What was not run says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from wpt_training.experiments.collected import Collected
 from wpt_training.experiments.jobs import SPLITS, job_name
-from wpt_training.experiments.rows import DEFAULT_TEACHER, SEEDS
+from wpt_training.experiments.rows import DEFAULT_TEACHER, SEEDS, teacher_variant
 
 # Beside the means over parts, what candidate_report returns.
 _OTHER = ("rank", "head_auroc")
 _INACTIVE = "inactive_"
+_RANKS = ("rank_chosen_m", "rank_random_m", "rank_oracle_m")
 # What is wanted of candidates.
 _WANTED = {
     "anchor oracle m": "<= 0.6",
@@ -24,13 +25,18 @@ _WANTED = {
 
 
 def teacher_reports(collected: Collected, row: str = DEFAULT_TEACHER) -> dict[str, dict[str, Any]]:
-    """Return the reports of a teacher by seed (as text, for JSON); None for what was not run."""
+    """Return the reports of a teacher by seed (as text, for JSON); None for what was not run.
+
+    variants: what each teacher of the table, this one included, has of its candidates on dev: ranks and AUROC of heads.
+    """
     found = {}
     for seed in SEEDS["A"]:
         teacher = collected.facts(job_name("teacher", row, seed))
-        if teacher is not None:
+        variants = _variants(collected, seed)
+        if teacher is not None or any(variants.values()):
             found[str(seed)] = {
-                "rules_truth_share": teacher["rules_truth_share"],
+                "rules_truth_share": None if teacher is None else teacher["rules_truth_share"],
+                "variants": variants,
                 "candidates": collected.candidates(row, seed),
                 "heads": collected.facts(job_name("heads", row, seed)),
                 "outcomes": collected.facts(job_name("outcomes", row, seed)),
@@ -39,10 +45,22 @@ def teacher_reports(collected: Collected, row: str = DEFAULT_TEACHER) -> dict[st
     return found
 
 
+def _variants(collected: Collected, seed: int) -> dict[str, dict[str, Any] | None]:
+    """Return the rank check and the heads of each teacher on dev by its name; None for one that was not run."""
+    found: dict[str, dict[str, Any] | None] = {}
+    for row in collected.rows:
+        # Not the rows that are another choice among the same candidates.
+        if row.kind == "teacher" and not row.evaluated_as:
+            dev = collected.candidates(row.name, seed).get("dev")
+            found[row.name] = None if dev is None else {name: dev[name] for name in _OTHER}
+    return found
+
+
 def report_lines(reports: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return the sections as Markdown, of the first seed that has them; the JSON holds all."""
     return [
         *_candidate_lines(*_first(reports, "candidates"), reports),
+        *_variant_lines(reports),
         *_head_lines(*_first(reports, "heads")),
         *_rank_lines(reports),
     ]
@@ -89,6 +107,37 @@ def _candidate_lines(seed: str, by_split: Mapping[str, Any] | None, reports: Map
         heads = ", ".join(f"{rule} {_text(value, 3)}" for rule, value in found["head_auroc"].items())
         lines.append(f"- {split}: {ranks}; {heads}")
     return lines
+
+
+def _variant_lines(reports: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """One line a teacher, mean over the seeds that were run."""
+    names = list(dict.fromkeys(name for entry in reports.values() for name in entry["variants"]))
+    if not names:
+        return []
+    by_name = {
+        name: [entry["variants"][name] for entry in reports.values() if entry["variants"].get(name)] for name in names
+    }
+    rules = list(dict.fromkeys(rule for found in by_name.values() for one in found for rule in one["head_auroc"]))
+    lines = [
+        "", "## Candidates of the teacher's variants (dev)", "",
+        "Mean distance to the true future of the candidate that the teacher chooses, of a random one and of the best, and pooled "
+        "AUROC of the simulation heads; mean over seeds.", "",
+        "| teacher | seeds | chosen m | random m | oracle m |" + "".join(f" AUROC {rule} |" for rule in rules),
+        "|---|---|---|---|---|" + "---|" * len(rules),
+    ]  # fmt: skip
+    for name, found in by_name.items():
+        if not found:
+            lines.append(f"| {teacher_variant(name).title} | not run |" + " |" * (len(_RANKS) + len(rules)))
+            continue
+        cells = [_mean([one["rank"].get(rank) for one in found], 2) for rank in _RANKS]
+        cells += [_mean([one["head_auroc"].get(rule) for one in found], 3) for rule in rules]
+        lines.append(f"| {teacher_variant(name).title} | {len(found)} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _mean(values: Sequence[Any], digits: int) -> str:
+    known = [value for value in values if _number(value)]
+    return _text(sum(known) / len(known), digits) if known else "-"
 
 
 def _head_lines(seed: str, facts: Mapping[str, Any] | None) -> list[str]:
