@@ -127,6 +127,7 @@ def drive_routes(
     results = {spec.name: known[keys[spec.name]] for spec in specs if keys[spec.name] in known}
     resumed = len(results)
     broken: list[str] = []
+    died: set[str] = set()
     waiting = [spec for spec in specs if spec.name not in results]
     pool: list[_Worker] = []
     context = multiprocessing.get_context("spawn")
@@ -160,8 +161,13 @@ def drive_routes(
                     except (EOFError, OSError):
                         worker.process.join(10.0)
                         pool.remove(worker)
-                        if worker.spec is not None:
-                            reason = f"{name}: its process ended with exit code {worker.process.exitcode}"
+                        if worker.spec is not None and worker.spec.name not in died:
+                            # SUMO itself dies now and then, about once in thousands of drives: not the driver's fault.
+                            died.add(worker.spec.name)
+                            waiting.insert(0, worker.spec)
+                        elif worker.spec is not None:
+                            code = worker.process.exitcode
+                            reason = f"{name}: its process ended with exit code {code}, twice on this route"
                             finish(worker, failed_result(worker.spec, name, reason, worker.time_s))
                         continue
                     if kind == "tick":

@@ -101,9 +101,10 @@ def train_ego_mlp(
     source: Samples, rows: Tensor, commands: tuple[Command, ...], dt_s: float, *, seed: int, steps: int = 3000
 ) -> EgoMlp:
     """Train on rows of a sample cache."""
-    parts: list[Batch] = [source.batch(part) for part in rows.split(64)]
     names = ("motion", "command", "future", "future_valid")
-    gathered = [torch.cat([getattr(part, name) for part in parts]) for name in names]
+    # A batch's images go as soon as its numbers are taken: all of 14,000 samples would be 16 GB.
+    parts = [tuple(getattr(batch, name).clone() for name in names) for batch in map(source.batch, rows.split(64))]
+    gathered = [torch.cat(values) for values in zip(*parts, strict=True)]
     return fit_ego_mlp(*gathered, commands, dt_s, seed=seed, steps=steps)
 
 
