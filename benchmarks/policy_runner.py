@@ -34,7 +34,7 @@ from wpt_policy.bundle import PolicyBundle, find_bundle, load_bundle
 from wpt_policy.calibration import CameraCalibration
 from wpt_policy.frame import CameraView, EgoState, Frame
 from wpt_policy.network.student import Student, example_inputs
-from wpt_policy.runner import PolicyRunner
+from wpt_policy.runner import PolicyRunner, inference
 from wpt_policy.seeded_weights import seeded_tensors
 
 # Viewing directions (degrees to the left) and focal lengths (at 1600 pixels) of nuScenes' cameras, in preset
@@ -162,8 +162,8 @@ def _percentiles(values: list[float]) -> dict[str, float]:
 def _encoder_parts(runner: PolicyRunner, frame: Frame) -> dict[str, float]:
     """Medians of the three parts of the encode stage."""
     encoder = runner._network.encoder
-    with runner._inference():
-        images, matrices, used = runner._upload([frame.views[name] for name in runner.cameras], frame.ego)
+    with inference(runner.device, runner._dtype):
+        images, matrices, used = runner._observer._upload([frame.views[name] for name in runner.cameras], frame.ego)
         matrix = torch.from_numpy(matrices)[None].to(runner.device)
         mask = torch.tensor([used], device=runner.device)
         features = encoder.image_features(images)
