@@ -11,6 +11,7 @@ from wpt_policy.frame import Command
 from wpt_sim.command import route_command
 from wpt_sim.commanded_path import CommandedPath
 from wpt_sim.episode import EpisodeSpec, families, make_episode
+from wpt_sim.network import load_road_map
 from wpt_sim.world_state import EgoPose
 
 LOOK = 25.0  # metres ahead at which path and route are compared
@@ -58,3 +59,14 @@ def test_an_ego_that_was_carried_away_finds_a_lane_again() -> None:
     x, y, yaw = spec.route.at(spec.route.length - 20.0)
     follower.update(EgoPose(x=x, y=y, yaw=yaw, speed=8.0), Command.LANE_FOLLOW)
     assert abs(follower.lateral) < 1.0
+
+
+@pytest.mark.parametrize("network", ["train_00", "dev_00", "test_04"])
+def test_a_path_begins_at_the_end_of_any_lane(network: str) -> None:
+    """Also of stumps at the network's edge, on which alone no path can be built."""
+    road_map = load_road_map(network)
+    for lane in list(road_map.lanes.values())[::3]:
+        (x0, y0), (x, y) = lane.centre_line[-2][:2], lane.centre_line[-1][:2]
+        ego = EgoPose(x=float(x), y=float(y), yaw=math.atan2(y - y0, x - x0), speed=3.0)
+        path = CommandedPath(road_map).update(ego, Command.LANE_FOLLOW)
+        assert path.length > 0.0

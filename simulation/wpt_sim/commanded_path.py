@@ -50,20 +50,25 @@ class CommandedPath:
         self.s, self.lateral = self.path.project(ego.x, ego.y, near=self.s)
 
     def _begin(self, ego: EgoPose) -> None:
-        """Start on the lane that lies nearest and points most nearly where the ego does."""
-        best, best_cost = None, math.inf
+        """Start on the lane that lies nearest and points most nearly where the ego does, of those on which a path can be
+        built: the stump of a lane at the network's edge may be too short for one. Raises RouteError where there is none.
+        """
+        lanes = []
         for lane in self._road_map.lanes.values():
-            if lane.kind not in (LaneKind.DRIVING, LaneKind.JUNCTION):
-                continue
-            station, gap, heading = _nearest(lane.centre_line, ego.x, ego.y)
-            cost = gap + _HEADING_WEIGHT * abs(math.remainder(heading - ego.yaw, math.tau))
-            if cost < best_cost:
-                best, best_cost, self._start = lane.id, cost, station
-        chain = _chains(self._road_map, (best,), AHEAD + self._start)[0]
-        # build_route needs some metres: an ego at the very end of its lane begins a little earlier.
-        self._start = max(0.0, min(self._start, line_length(self._road_map.lanes[best].centre_line) - 1.0))
-        self.path, self.s = _route(self._road_map, chain, round(self._start, 1)), 0.0
-        self._locate(ego)
+            if lane.kind in (LaneKind.DRIVING, LaneKind.JUNCTION):
+                station, gap, heading = _nearest(lane.centre_line, ego.x, ego.y)
+                cost = gap + _HEADING_WEIGHT * abs(math.remainder(heading - ego.yaw, math.tau))
+                lanes.append((cost, lane.id, station))
+        for _, lane, station in sorted(lanes):
+            # build_route needs some metres: an ego at the very end of its lane begins a little earlier.
+            start = max(0.0, min(station, line_length(self._road_map.lanes[lane].centre_line) - 1.0))
+            for chain in _chains(self._road_map, (lane,), AHEAD + start):
+                path = _route(self._road_map, chain, round(start, 1))
+                if path is not None:
+                    self._start, self.path, self.s = start, path, 0.0
+                    self._locate(ego)
+                    return
+        raise RouteError(f"no lane of the network has a way on for an ego at ({ego.x:.1f}, {ego.y:.1f}).")
 
     def _choose(self, ego: EgoPose, command: Command) -> None:
         now = self.path.lane_at(self.s)
