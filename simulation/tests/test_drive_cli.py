@@ -40,6 +40,14 @@ class Dies(StopPlanner):
         if frame.reference_stamp_ns > 1_900_000_000:
             os._exit(3)
         return super().plan(frame)
+class DiesOnce(StopPlanner):
+    name = "dies_once"
+    def plan(self, frame):
+        mark = os.path.join(os.path.dirname(__file__), "died")
+        if not os.path.exists(mark):
+            open(mark, "w").close()
+            os._exit(3)
+        return super().plan(frame)
 class Hangs(StopPlanner):
     name = "hangs"
     def plan(self, frame):
@@ -60,7 +68,7 @@ def faulty_planners(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
     (folder / "faulty.py").write_text(FAULTY)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: faulty\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(
-        "[wpt.planners]\nraises = faulty:Raises\ndies = faulty:Dies\nhangs = faulty:Hangs\n"
+        "[wpt.planners]\nraises = faulty:Raises\ndies = faulty:Dies\ndies_once = faulty:DiesOnce\nhangs = faulty:Hangs\n"
     )
     monkeypatch.syspath_prepend(str(folder))
     yield
@@ -136,6 +144,13 @@ def test_a_faulty_planner_is_counted_and_the_run_goes_on(
     for result in outcome.results:
         assert words in result.failure
         assert result.count(InfractionKind.PLANNER_FAILURE) == 1
+
+
+@traffic
+def test_a_route_whose_process_died_once_is_driven_again(faulty_planners: None) -> None:
+    outcome = drive_routes(DriveJob(driver="dies_once", tick_limit=60), [quiet(0), quiet(1)], workers=1)
+    assert [result.failure for result in outcome.results] == [None, None]
+    assert not any(result.count(InfractionKind.PLANNER_FAILURE) for result in outcome.results)
 
 
 def test_routes_by_number_take_turns_and_are_the_same_by_seed() -> None:

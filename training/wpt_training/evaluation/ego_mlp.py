@@ -18,7 +18,6 @@ from wpt_policy.image_input import ImageInput
 from wpt_policy.plan import Plan
 from wpt_policy.planner import PlannerError
 
-from wpt_training.data.batch import Batch
 from wpt_training.errors import TrainingError
 from wpt_training.evaluation.predictions import Predictor, Samples
 from wpt_training.trainer.checkpoint import load_tensors, save_tensors
