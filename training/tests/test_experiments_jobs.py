@@ -47,6 +47,13 @@ def test_tier_a_has_the_rows_of_the_claims_with_three_seeds() -> None:
     assert len({job.name for job in jobs_of("A") if job.kind == "world"}) == 1
 
 
+def test_students_wait_for_the_views_of_a_frozen_encoder_alone() -> None:
+    needs = {job.name: job.needs for job in jobs_of("A")}
+    assert "views" in needs["student:baseline@1"] and "views" in needs["student:full@2"] and needs["views"] == ("cache:train", "perception")
+    end_to_end = {job.name: job.needs for job in jobs_of("A", student_joint=True)}
+    assert "views" not in end_to_end and end_to_end["student:baseline@1"] == ("cache:train", "perception")
+
+
 def test_a_single_seed_can_be_asked_for() -> None:
     assert {job.seed for job in jobs_of("A", seeds=[2])} == {0, 2}
 

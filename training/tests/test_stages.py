@@ -15,7 +15,7 @@ from wpt_training.configuration import DistillationConfig, ExperimentConfig, Sch
 from wpt_training.data.batch import Batch
 from wpt_training.data.synthetic_batch import make_batch, small_config
 from wpt_training.errors import TrainingError
-from wpt_training.stages.frozen_features import FrozenFeatures, build_frozen_features
+from wpt_training.stages.frozen_features import FrozenFeatures, PresentFeatures, SetViews, build_frozen_features
 from wpt_training.stages.perception_stage import PerceptionStage, load_perception
 from wpt_training.stages.student_stage import StudentStage, load_training_student
 from wpt_training.stages.teacher_stage import TeacherStage, TrainedTeacher, load_teacher
@@ -128,10 +128,10 @@ def test_roll_out_alone_learns_on_features_that_stay(samples: Samples, tmp_path:
     assert all(torch.equal(kept[name], value) for name, value in stage.world.encoder.state_dict().items())
     assert torch.equal(start.heads.occupancy.mix.weight, WorldStage(CONFIG, seed=1, start=start).world.occupancy_head.mix.weight)
 
-    features = build_frozen_features(freeze(make_world_of(start)), samples, ROWS, tmp_path / "f", progress=False)
+    features = build_frozen_features(PresentFeatures(freeze(make_world_of(start))), samples, ROWS, tmp_path / "f", progress=False)
     check_resume(lambda seed: WorldStage(CONFIG, seed=seed, start=start, features=features), samples, tmp_path)
     world = load_world(CONFIG, tmp_path / "whole")
-    assert FrozenFeatures.open(tmp_path / "f", world, samples).signature == features.signature
+    assert FrozenFeatures.open(tmp_path / "f", PresentFeatures(world), samples).signature == features.signature
     with pytest.raises(TrainingError, match="no cached features"):
         WorldStage(JOINT, seed=0, start=start, features=features)
 
@@ -165,11 +165,11 @@ def test_frozen_features_are_those_of_the_world_model_and_building_goes_on(sampl
             return super().batch(rows)
 
     with pytest.raises(OSError, match="disk gone"):
-        build_frozen_features(world, Breaks(), rows, tmp_path, batch=2, progress=False)
+        build_frozen_features(PresentFeatures(world), Breaks(), rows, tmp_path, batch=2, progress=False)
     with pytest.raises(TrainingError, match="no finished features"):
-        FrozenFeatures.open(tmp_path, world, samples)
-    build_frozen_features(world, samples, rows, tmp_path, batch=2, progress=False)
-    features = FrozenFeatures.open(tmp_path, world, samples)
+        FrozenFeatures.open(tmp_path, PresentFeatures(world), samples)
+    build_frozen_features(PresentFeatures(world), samples, rows, tmp_path, batch=2, progress=False)
+    features = FrozenFeatures.open(tmp_path, PresentFeatures(world), samples)
     with torch.no_grad():
         expected = observe_batch(world, samples.batch(torch.tensor([3, 6])))
     found = features.of(torch.tensor([3, 6]))
@@ -180,10 +180,10 @@ def test_frozen_features_are_those_of_the_world_model_and_building_goes_on(sampl
     with pytest.raises(TrainingError, match="row 50 has no features"):
         features.of(torch.tensor([1, 50]))
     next(world.parameters()).data.add_(1.0)
-    with pytest.raises(TrainingError, match="world model and data"):
-        FrozenFeatures.open(tmp_path, world, samples)
-    with pytest.raises(TrainingError, match="another world model"):
-        build_frozen_features(world, samples, rows, tmp_path, progress=False)
+    with pytest.raises(TrainingError, match="weights and data"):
+        FrozenFeatures.open(tmp_path, PresentFeatures(world), samples)
+    with pytest.raises(TrainingError, match="another network"):
+        build_frozen_features(PresentFeatures(world), samples, rows, tmp_path, progress=False)
 
 
 def anchors_of(config: ExperimentConfig) -> Tensor:
@@ -267,7 +267,7 @@ def observe_shape() -> tuple[int, int, int]:
 
 def test_features_from_the_cache_give_the_same_losses(samples: Samples, tmp_path: Path) -> None:
     torch.manual_seed(7)
-    features = build_frozen_features(freeze(make_world(CONFIG)), samples, ROWS, tmp_path, progress=False)
+    features = build_frozen_features(PresentFeatures(freeze(make_world(CONFIG))), samples, ROWS, tmp_path, progress=False)
     results = []
     for option in (None, features):
         stage = teacher_stage(features=option)
@@ -300,10 +300,44 @@ def test_student_trains_what_it_should_and_nothing_else(samples: Samples, row: s
     stage = student_stage(STUDENTS[row], agreement=0.9)
     learns = row not in ("baseline", "policy", "rules", "frozen")
     assert ("reward" in stage.modules()) == learns
-    assert set(stage.frozen_modules()) == (
-        set() if row in ("baseline", "rules") else {"world", "teacher"} if learns else {"world", "teacher", "reward"}
-    )
+    taught = set() if row in ("baseline", "rules") else {"world", "teacher"} if learns else {"world", "teacher", "reward"}
+    assert set(stage.frozen_modules()) == {"encoder"} | taught
     check_gradients(stage, samples.whole, share)
+
+
+END_TO_END = CONFIG.with_(student_joint=True)
+
+
+def test_an_encoder_that_learns_with_the_plan_reads_images_alone(samples: Samples, tmp_path: Path) -> None:
+    stage = student_stage(STUDENTS["baseline"], END_TO_END)
+    assert stage.frozen_modules() == {} and any(name.startswith("student.student.encoder") for name, _ in named_parameters(stage.modules()))
+    check_gradients(stage, samples.whole, 0.0)
+    views = build_frozen_features(SetViews(stage.student.student.encoder), samples, ROWS, tmp_path, progress=False)
+    with pytest.raises(TrainingError, match="no cached views"):
+        student_stage(STUDENTS["baseline"], END_TO_END, views=views)
+
+
+def test_cached_views_stand_for_the_images_of_present_and_history(tmp_path: Path) -> None:
+    source = Samples()
+    earlier = torch.tensor([3, 1, 5, 1, 7, 5, 0, 7])
+    for field in (source.whole.images, source.whole.image_from_base, source.whole.camera_mask):
+        field[:, 1] = field[earlier, 0]
+    source.whole = dataclasses.replace(source.whole, history_row=earlier[:, None])
+    make = lambda **options: student_stage(STUDENTS["baseline"], seed=0, **options)  # noqa: E731
+    stage = make()
+    views = build_frozen_features(SetViews(stage.student.student.encoder), source, ROWS, tmp_path / "v", progress=False)
+    results = []
+    for trial in (stage, make(views=views)):
+        stage.train_mode()
+        torch.manual_seed(0)
+        results.append(stage.losses(source.whole, 0.0))
+        assert not stage.student.student.encoder.training
+    for name, loss in results[0].items():
+        torch.testing.assert_close(loss, results[1][name], rtol=2e-2, atol=2e-2, msg=name)
+    kept = {name: value.clone() for name, value in stage.student.student.encoder.state_dict().items()}
+    overfit(stage, source.whole, 5)
+    assert all(torch.equal(kept[name], value) for name, value in stage.student.student.encoder.state_dict().items())
+    check_resume(lambda seed: make(views=views), source, tmp_path)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.9])

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from wpt_training.configuration import LossWeights
+from wpt_training.data.batch import forgetting
 from wpt_training.data.synthetic_batch import make_batch
 from wpt_training.errors import TrainingError
 from wpt_training.student.planning_losses import student_losses
@@ -108,8 +109,9 @@ def test_history_is_read_but_gets_no_gradient(small):
 def test_losses_reach_every_trained_parameter(small):
     network = make(small).train()
     batch = make_batch(small, 4)
-    losses = student_losses(network(batch), batch, LossWeights(displacement=2.0, sideways=3.0, current_occupancy=0.5))
+    losses = student_losses(network(batch), batch, LossWeights(displacement=2.0, sideways=3.0, current_occupancy=0.5, ego_motion=0.7))
     expected = 2.0 * losses["displacement"] + 3.0 * losses["sideways"] + losses["collision"] + 0.5 * losses["current_occupancy"]
+    expected = expected + 0.7 * losses["ego_motion"]
     assert torch.allclose(losses["total"], expected)
     losses["total"].backward()
     for name, parameter in network.named_parameters():
@@ -129,6 +131,27 @@ def test_speed_is_read_only_where_it_is_asked_for(small):
     reading = TrainingStudent(told, small.data).eval()
     assert not torch.allclose(reading(batch).plan.positions, reading(faster).plan.positions)
     assert reading.student.plan_decoder.ego_embedding[0].in_features == 2
+
+
+def test_the_estimated_motion_is_supervised_where_there_is_a_history(small):
+    batch, weights = make_batch(small, 4), LossWeights()
+    output = make(small).eval()(batch)
+    truth = torch.stack([batch.motion[:, 0], batch.motion[:, 2]], dim=1)
+    known = batch.history_valid[:, 0]
+    right = torch.where(known[:, None], truth, truth + 9.0)  # samples without history are not judged
+    assert student_losses(output._replace(ego_motion=right), batch, weights)["ego_motion"] == 0.0
+    assert student_losses(output._replace(ego_motion=truth + 1.0), batch, weights)["ego_motion"] > 0.0
+
+
+def test_forgetting_takes_the_history_of_a_share_of_the_samples_away(small):
+    batch = make_batch(small, 400)
+    torch.manual_seed(3)
+    some = forgetting(batch, 0.25).history_valid
+    assert bool((some <= batch.history_valid).all())
+    assert 0.6 < float(some.sum() / batch.history_valid.sum()) < 0.9
+    torch.manual_seed(3)
+    assert torch.equal(forgetting(batch, 0.25).history_valid, some)
+    assert torch.equal(forgetting(batch, 0.0).history_valid, batch.history_valid)
 
 
 def test_the_start_is_taken_over(small):

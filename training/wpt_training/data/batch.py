@@ -9,7 +9,7 @@ forward, y left, metres, radians, seconds.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -31,6 +31,7 @@ class Batch:
     history entry i (nearest to i * 0.5 s ago). image_from_base: [B, 1 + S, N, 3, 4] float32, base_link at that entry's own
     reference stamp to homogeneous pixels. camera_mask: [B, 1 + S, N] bool, False where an image is missing.
     earlier_from_present: [B, S, 2, 3] float32 (wpt_policy.network.projection.ground_motion). history_valid: [B, S] bool.
+    history_row: [B, S] int64 rows whose present sets the history entries are; of no meaning where not valid.
 
     command: [B] int64, index into the policy's commands. motion: [B, 4] float32 speed, lateral speed (m/s), yaw rate
     (rad/s), longitudinal acceleration (m/s2), now, from past poses.
@@ -54,6 +55,7 @@ class Batch:
     camera_mask: Tensor
     earlier_from_present: Tensor
     history_valid: Tensor
+    history_row: Tensor
     command: Tensor
     motion: Tensor
     future: Tensor
@@ -80,6 +82,15 @@ class Batch:
     def __getitem__(self, which: slice | Tensor) -> Batch:
         """Return some of the samples."""
         return Batch(**{f.name: getattr(self, f.name)[which] for f in fields(self)})
+
+
+def forgetting(batch: Batch, share: float) -> Batch:
+    """Return the batch with the history of a random ``share`` of its samples not valid, drawn by torch's generator.
+
+    A data set's drives lack history at their first keyframe alone, a drive of a node at every start and after every gap.
+    """
+    kept = torch.rand(len(batch)) >= share
+    return replace(batch, history_valid=batch.history_valid & kept[:, None].to(batch.history_valid.device))
 
 
 def tensors_of(batch: Batch) -> dict[str, Tensor]:

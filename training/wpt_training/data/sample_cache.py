@@ -121,7 +121,7 @@ class SampleCache:
         known = history >= 0
         sets = np.column_stack([number, np.where(known, history, number[:, None])])
         unknown = np.column_stack([np.zeros(len(number), dtype=bool), ~known])
-        values: dict[str, np.ndarray] = {"row": number, "history_valid": known}
+        values: dict[str, np.ndarray] = {"row": number, "history_valid": known, "history_row": sets[:, 1:]}
         for name in _SET_FIELDS:
             values[name] = self._arrays[name][sets]
             values[name][unknown] = 0

@@ -140,6 +140,7 @@ class SampleReader:
         for name in ("images", "image_from_base", "camera_mask"):
             values[name] = np.stack([row[name] for row in rows])
         values["history_valid"] = rows[0]["history"] >= 0
+        values["history_row"] = np.where(values["history_valid"], rows[0]["history"], index).astype(np.int64)
         values["lane_direction"] = values["lane_direction"].astype(np.float32)
         values["row"] = np.int64(index)
         return Batch(**{name: torch.from_numpy(np.asarray(entry)[None]) for name, entry in values.items()})

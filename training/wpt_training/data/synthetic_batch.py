@@ -107,6 +107,7 @@ def _sample(config: ExperimentConfig, rng: np.random.Generator, index: int) -> d
         "camera_mask": np.ones((entries, cameras), dtype=bool),
         "earlier_from_present": motion,
         "history_valid": np.full(policy.history.entries, index % 2 == 0),
+        "history_row": np.full(policy.history.entries, index, dtype=np.int64),
         "command": np.int64(command),
         "motion": np.array([speed, 0.0, yaw_rate, acceleration], dtype=np.float32),
         "future": future.astype(np.float32),

@@ -18,7 +18,7 @@ from wpt_training.trainer.schedule import ParameterGroup, parameter_groups
 from wpt_training.trainer.stage import set_modes
 
 # What a sample's Batch holds of images, and is left out of one that reads none.
-_OF_IMAGES = ("images", "image_from_base", "camera_mask", "earlier_from_present", "history_valid")
+_OF_IMAGES = ("images", "image_from_base", "camera_mask", "earlier_from_present", "history_valid", "history_row")
 
 
 class TruthSamples:

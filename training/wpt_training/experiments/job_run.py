@@ -200,14 +200,15 @@ def _pretrain(place: Place, job: str, *, world: bool) -> dict[str, Any] | None:
 
 
 def _world(place: Place, row: str, seed: int) -> dict[str, Any] | None:
-    from wpt_training.stages.frozen_features import FrozenFeatures
+    from wpt_training.stages.frozen_features import FrozenFeatures, PresentFeatures
     from wpt_training.stages.perception_stage import load_perception
     from wpt_training.stages.world_stage import WorldStage
 
     cache, features = place.cache("train"), None
     start = load_perception(place.config, place.folder("world-perception") / "run", world=True)
     if not place.config.world.joint:
-        features = FrozenFeatures.open(place.folder("frozen") / "features", observing_world(place), cache)
+        observer = PresentFeatures(observing_world(place))
+        features = FrozenFeatures.open(place.folder("frozen") / "features", observer, cache)
     stage = WorldStage(place.config, seed=SHARED_SEED, start=start, features=features)
     folder = place.folder("world")
     return train_stage(place, stage, place.config.world_stage, folder, place.training_rows(cache), cache, SHARED_SEED)
@@ -260,15 +261,31 @@ def load_anchors(place: Place) -> Tensor:
 
 
 def _frozen(place: Place, row: str, seed: int) -> dict[str, Any]:
-    from wpt_training.stages.frozen_features import build_frozen_features
+    from wpt_training.stages.frozen_features import PresentFeatures, build_frozen_features
 
     cache = place.cache("train")
-    world = observing_world(place)
+    observer = PresentFeatures(observing_world(place))
     rows = place.training_rows(cache)
     precision = facts_of(place.runs, "world" if place.config.world.joint else "world-perception")["precision"]
     folder = place.folder("frozen") / "features"
-    build_frozen_features(world, cache, rows, folder, device=place.device, precision=precision)
+    build_frozen_features(observer, cache, rows, folder, device=place.device, precision=precision)
     return {"rows": len(rows)}
+
+
+def _views(place: Place, row: str, seed: int) -> dict[str, Any]:
+    """The views that the student's pre-trained encoder has of all sets of the training rows, present and history."""
+    from wpt_training.stages.frozen_features import SetViews, build_frozen_features
+    from wpt_training.stages.perception_stage import load_perception
+
+    cache = place.cache("train")
+    observer = SetViews(load_perception(place.config, place.folder("perception") / "run").encoder)
+    rows = place.training_rows(cache)
+    history = torch.from_numpy(cache.field("history", rows)).long().flatten()
+    sets = torch.cat([rows, history[history >= 0]]).unique()
+    precision = facts_of(place.runs, "perception")["precision"]
+    folder = place.folder("views") / "features"
+    build_frozen_features(observer, cache, sets, folder, device=place.device, precision=precision)
+    return {"sets": len(sets)}
 
 
 def _world_report(place: Place, row: str, seed: int) -> dict[str, Any]:
@@ -385,6 +402,7 @@ JOBS: Mapping[str, Callable[[Place, str, int], dict[str, Any] | None]] = {
     "world": _world,
     "anchors": _anchors,
     "frozen": _frozen,
+    "views": _views,
     "world-report": _world_report,
     "teacher": _teacher,
     "student": _student,

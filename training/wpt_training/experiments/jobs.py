@@ -107,11 +107,13 @@ def jobs_of(
     seeds: Sequence[int] | None = None,
     drive: bool = True,
     joint: bool = False,
+    student_joint: bool = False,
     reports: bool = True,
 ) -> list[Job]:
     """Return the jobs of some tiers ("A", "AB", "ABC"), those worth most first; no training waits behind a report.
 
-    seeds: instead of every tier's own. drive: with the closed loop. joint: as in WorldConfig. reports: with REPORTS, which a
+    seeds: instead of every tier's own. drive: with the closed loop. joint: as in WorldConfig. student_joint: as in
+    ExperimentConfig. reports: with REPORTS, which a
     reference teacher cannot have. Raises TrainingError for an unknown tier.
     """
     unknown = sorted(set(tiers) - set(SEEDS))
@@ -123,10 +125,12 @@ def jobs_of(
     jobs += [
         Job(kind="perception", needs=(train,)),
         Job(kind="world-perception", needs=(train,)),
+        *(() if student_joint else (Job(kind="views", needs=(train, "perception")),)),
         *_world_jobs(train, joint),
         Job(kind="anchors", needs=(train,)),
         Job(kind="world-report", needs=(dev, "world", "anchors")),
     ]
+    started = (train, "perception") if student_joint else (train, "perception", "views")
     jobs += [Job(kind="evaluate", row=row, needs=(caches[2],)) for row in UNTRAINED]
     jobs.append(Job(kind="ego-mlp", needs=(train,)))
     jobs.append(Job(kind="evaluate", row="ego-mlp", needs=(caches[2], "ego-mlp")))
@@ -134,7 +138,7 @@ def jobs_of(
         (tier, seed) for tier in sorted(tiers) for seed in (SEEDS[tier] if seeds is None else tuple(seeds))
     ]
     for tier, seed in rounds:
-        jobs += _tier_jobs(tier, seed, caches[2], train, drive)
+        jobs += _tier_jobs(tier, seed, caches[2], started, drive)
     for row in TRUTH_BEV:
         trained = Job(kind="truth-bev", row=row, needs=(train,))
         jobs += [trained, Job(kind="evaluate", row=row, needs=(caches[2], trained.name))]
@@ -154,19 +158,21 @@ def _world_jobs(train: str, joint: bool) -> list[Job]:
     return [Job(kind="frozen", needs=started), Job(kind="world", needs=(*started, "frozen"))]
 
 
-def _tier_jobs(tier: str, seed: int, test: str, train: str, drive: bool) -> Iterable[Job]:
+def _tier_jobs(tier: str, seed: int, test: str, started: tuple[str, ...], drive: bool) -> Iterable[Job]:
+    """test: job of the test cache. started: jobs that every student begins from, the training cache first."""
+    train = started[0]
     rows = [student for student in STUDENTS if student.tier == tier]
     for student in (s for s in rows if not s.needs_teacher and not s.longer):
-        yield _student(student, seed, train)
+        yield _student(student, seed, started)
     for teacher in (t for t in TEACHERS if t.tier == tier):
         yield _teacher(teacher.name, seed, train)
     for student in (s for s in rows if s.needs_teacher or s.longer):
         # A tier that is run alone needs a teacher, or a student to take the time from, of another tier.
         yield _teacher(student.teacher, seed, train)
         if student.longer:
-            yield _student(student_variant("baseline"), seed, train)
-            yield _student(student_variant("full"), seed, train)
-        yield _student(student, seed, train)
+            yield _student(student_variant("baseline"), seed, started)
+            yield _student(student_variant("full"), seed, started)
+        yield _student(student, seed, started)
     for kind in ("evaluate", "drive") if drive else ("evaluate",):
         needs = (test,) if kind == "evaluate" else ()
         for student in (s for s in STUDENTS if s.tier == tier):
@@ -204,8 +210,8 @@ def _teacher(name: str, seed: int, train: str) -> Job:
     return Job(kind="teacher", row=name, seed=seed, needs=needs)
 
 
-def _student(student: StudentVariant, seed: int, train: str) -> Job:
-    needs = [train, "perception"]
+def _student(student: StudentVariant, seed: int, started: tuple[str, ...]) -> Job:
+    needs = list(started)
     if student.needs_teacher:
         needs += ["world", "frozen", job_name("teacher", student.teacher, seed)]
     if student.longer:

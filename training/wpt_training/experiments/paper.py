@@ -46,6 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
         seeds=arguments.seeds,
         drive=not arguments.no_drive,
         joint=place.config.world.joint,
+        student_joint=place.config.student_joint,
         reports=place.config.teacher.kind != "reference",
     )
     complete = True

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from wpt_training.configuration import ExperimentConfig, Schedule
+from wpt_training.data.changing_motion import emphasised_rows
 from wpt_training.data.sample_cache import SampleCache
 from wpt_training.experiments.job_run import Place, load_anchors, train_stage
 from wpt_training.experiments.jobs import facts_of, job_name
@@ -16,7 +17,7 @@ from wpt_training.experiments.rows import (
     student_variant,
     teacher_variant,
 )
-from wpt_training.stages.frozen_features import FrozenFeatures
+from wpt_training.stages.frozen_features import FrozenFeatures, PresentFeatures, SetViews
 from wpt_training.stages.perception_stage import load_perception
 from wpt_training.stages.student_stage import StudentStage
 from wpt_training.stages.teacher_stage import TeacherStage, load_teacher
@@ -53,11 +54,16 @@ def train_student(place: Place, row: str, seed: int) -> dict[str, Any] | None:
         world = load_world(config, place.folder("world") / "run")
         teacher = load_teacher(config, place.folder("teacher", variant.teacher, seed) / "run")
         features = _features(place, world, cache)
+    perception = load_perception(config, place.folder("perception") / "run")
+    views = None
+    if not config.student_joint:
+        views = FrozenFeatures.open(place.folder("views") / "features", SetViews(perception.encoder), cache)
     stage = StudentStage(
         config,
         variant.distillation,
-        load_perception(config, place.folder("perception") / "run"),
+        perception,
         seed=seed,
+        views=views,
         world=world,
         teacher=teacher,
         features=features,
@@ -65,11 +71,12 @@ def train_student(place: Place, row: str, seed: int) -> dict[str, Any] | None:
     )
     schedule = _schedule(place, config, variant, seed)
     folder = place.folder("student", row, seed)
-    return train_stage(place, stage, schedule, folder, place.training_rows(cache), cache, seed)
+    rows = emphasised_rows(cache, place.training_rows(cache), config.emphasis, config.student.plan.dt_s)
+    return train_stage(place, stage, schedule, folder, rows, cache, seed)
 
 
 def _features(place: Place, world: OccupancyWorldModel, cache: SampleCache) -> FrozenFeatures:
-    return FrozenFeatures.open(place.folder("frozen") / "features", world, cache)
+    return FrozenFeatures.open(place.folder("frozen") / "features", PresentFeatures(world), cache)
 
 
 def _agreement(place: Place) -> float | None:

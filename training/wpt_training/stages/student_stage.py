@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from wpt_training.configuration import DistillationConfig, ExperimentConfig, Schedule
-from wpt_training.data.batch import Batch
+from wpt_training.data.batch import Batch, forgetting
 from wpt_training.data.occupancy_truth import occupancy_grid
 from wpt_training.errors import TrainingError
 from wpt_training.reward.reward_losses import imitation_loss, reward_targets, simulation_loss
@@ -52,7 +52,8 @@ class StudentStage:
     the true future and to the reward logits of the true future itself; then to those of the teacher's choice.
 
     perception: the shared start (None: from first weights). world, teacher: None for rows that have no teacher. seed: of
-    first weights. features, agreement: as in TeacherStage.
+    first weights. features, agreement: as in TeacherStage. views: of every set by the student's encoder, where that is frozen
+    (config.student_joint off); None computes them from the images.
     """
 
     name = "student"
@@ -67,9 +68,12 @@ class StudentStage:
         world: OccupancyWorldModel | None = None,
         teacher: TrainedTeacher | None = None,
         features: FrozenFeatures | None = None,
+        views: FrozenFeatures | None = None,
         agreement: float | None = None,
     ):
-        self.config, self.distillation, self.features = config, distillation, features
+        if config.student_joint and views is not None:
+            raise TrainingError("a student whose encoder learns has no cached views; give none, or set student_joint off.")
+        self.config, self.distillation, self.features, self.views = config, distillation, features, views
         self.grid = occupancy_grid(config.student, config.data)
         self.world = self.teacher = self.reward = self.rules = None
         if distillation.needs_teacher:
@@ -82,17 +86,22 @@ class StudentStage:
             )
         if perception is not None:
             self.student.start_from(perception.encoder, perception.fusion, perception.heads)
+        if not config.student_joint:
+            freeze(self.student.student.encoder)
         taught = {"world": self.world, "teacher": self.teacher, "reward": self.reward}
         self._settings = plain_settings(
             student=config.student,
             occupancy_cell_m=config.data.occupancy_cell_m,
             losses=config.losses,
             distillation=distillation,
+            joint=config.student_joint,
+            forgotten_history=config.forgotten_history,
             rules=config.reward if self.reward is not None else None,
             rules_truth_share=self.rules.truth_share if self.rules is not None else None,
             first_weights=signature_of(self.student),
             taught_by={name: signature_of(module) for name, module in taught.items() if module is not None},
             cached_features=self.world is not None and features is not None,
+            cached_views=views is not None,
         )
 
     def _take(self, world: OccupancyWorldModel, teacher: TrainedTeacher, agreement: float | None) -> None:
@@ -120,9 +129,9 @@ class StudentStage:
         return {**trained, "reward": self.reward} if self.reward is not None and self.reward_learns else trained
 
     def frozen_modules(self) -> dict[str, nn.Module]:
-        if self.world is None:
-            return {}
-        frozen: dict[str, nn.Module] = {"world": self.world, "teacher": self.teacher}
+        frozen: dict[str, nn.Module] = {} if self.config.student_joint else {"encoder": self.student.student.encoder}
+        if self.world is not None:
+            frozen |= {"world": self.world, "teacher": self.teacher}
         return frozen if self.reward is None or self.reward_learns else {**frozen, "reward": self.reward}
 
     def parameter_groups(self, schedule: Schedule) -> list[ParameterGroup]:
@@ -132,7 +141,9 @@ class StudentStage:
         set_modes(self.modules(), self.frozen_modules())
 
     def losses(self, batch: Batch, share: float) -> dict[str, Tensor]:
-        output = self.student(batch)
+        # Drawn first: all rows of a seed forget alike. The teacher, whose features are cached, remembers.
+        views = None if self.views is None else self.views.of
+        output = self.student(forgetting(batch, self.config.forgotten_history), views)
         losses = student_losses(output, batch, self.config.losses)
         if self.distillation.rule_losses > 0:
             by_rule = rule_losses(output.plan.positions, batch, self.grid)

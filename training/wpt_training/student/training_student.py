@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -17,14 +18,21 @@ from wpt_training.world.perception import PerceptionHeads
 from wpt_training.world.world_model import encode_history
 
 
+# Rows [Q] of the sample cache -> the view [Q, C + 1, X, Y] of each row's own set (stages.frozen_features.SetViews).
+Views = Callable[[Tensor], Tensor]
+
+
 class StudentTraining(NamedTuple):
     """plan: of the shipped network. occupancy: logits [B, 3, OX, OY] of now, from its fused bird's-eye view.
-    projected: [B, T, D of the teacher] queries for Eq 15.
+    projected: [B, T, D of the teacher] queries for Eq 15. ego_motion: [B, 2] as the network's fusion reads it, with the
+    scales [2] of its error.
     """
 
     plan: StudentOutput
     occupancy: Tensor
     projected: Tensor
+    ego_motion: Tensor
+    ego_motion_scales: Tensor
 
 
 class TrainingStudent(nn.Module):
@@ -49,10 +57,17 @@ class TrainingStudent(nn.Module):
             nn.Identity() if teacher_channels in (None, width) else nn.Linear(width, teacher_channels)
         )
 
-    def observe(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    def observe(self, batch: Batch, views: Views | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Return the present's bird's-eye view [B, C + 1, X, Y], the one fused with history [B, C, X, Y], and the ego's
         motion [B, 2] that the fusion read (TemporalFusion.with_motion).
+
+        views: read instead of the images.
         """
+        bev, history = self._encoded(batch) if views is None else _remembered(batch, views)
+        fusion = self.student.fusion
+        return bev, *fusion.with_motion(bev, history, batch.earlier_from_present, batch.history_valid)
+
+    def _encoded(self, batch: Batch) -> tuple[Tensor, Tensor]:
         encoder = self.student.encoder
         history = encode_history(
             encoder,
@@ -61,22 +76,31 @@ class TrainingStudent(nn.Module):
             batch.camera_mask[:, 1:],
             batch.history_valid,
         )
-        bev = encoder(batch.images[:, 0], batch.image_from_base[:, 0], batch.camera_mask[:, 0])
-        fusion = self.student.fusion
-        return bev, *fusion.with_motion(bev, history, batch.earlier_from_present, batch.history_valid)
+        return encoder(batch.images[:, 0], batch.image_from_base[:, 0], batch.camera_mask[:, 0]), history
 
-    def forward(self, batch: Batch) -> StudentTraining:
-        """Plan on a batch. The plan reads the images, the poses between them, the command and the policy's
-        ego inputs.
+    def forward(self, batch: Batch, views: Views | None = None) -> StudentTraining:
+        """Plan on a batch. The plan reads the images (or their views), the poses between them, the command and the
+        policy's ego inputs.
         """
-        bev, fused, _ = self.observe(batch)
+        bev, fused, motion = self.observe(batch, views)
         ego = scaled_ego_inputs(batch.motion, self.ego_inputs)
         queries, displacements = self.student.plan_decoder(fused, batch.command, ego)
         plan = StudentOutput(displacements.cumsum(dim=1), displacements, queries, bev, fused)
-        return StudentTraining(plan, self.occupancy_head(fused), self.projector(queries))
+        scales = self.student.fusion.ego_motion.scales
+        return StudentTraining(plan, self.occupancy_head(fused), self.projector(queries), motion, scales)
 
     def start_from(self, encoder: nn.Module, fusion: nn.Module, heads: PerceptionHeads) -> None:
         """Take over what was pre-trained (stages.perception_stage): the start that all rows share."""
         self.student.encoder.load_state_dict(encoder.state_dict())
         self.student.fusion.load_state_dict(fusion.state_dict())
         self.occupancy_head.load_state_dict(heads.occupancy.state_dict())
+
+
+def _remembered(batch: Batch, views: Views) -> tuple[Tensor, Tensor]:
+    """Return the present's view and those of history [B, S, C + 1, X, Y], zero where not valid."""
+    device, valid = batch.history_valid.device, batch.history_valid
+    bev = views(batch.row).to(device)
+    history = bev.new_zeros(*valid.shape, *bev.shape[1:])
+    if valid.any():
+        history[valid] = views(batch.history_row[valid]).to(device)
+    return bev, history

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from wpt_policy.network.bev_encoder import cell_centres
-from wpt_policy.network.plan_decoder import LOOK_OFFSETS_M, PlanDecoder, PlanRefinement
+from wpt_policy.network.plan_decoder import LARGEST_CORRECTION_M, LOOK_OFFSETS_M, PlanDecoder, PlanRefinement
 from wpt_policy.policy_config import BevGrid, PlanDecoderConfig
 
 GRID = BevGrid(x_range_m=(-8.0, 24.0), y_range_m=(-10.0, 10.0), cell_m=1.0, heights_m=(0.0,))
@@ -101,6 +101,19 @@ def test_the_place_of_a_feature_matters() -> None:
         bev[:, :, row, column] = 3.0
         plans.append(network(bev, torch.tensor([0]), torch.zeros(1, 1))[1])
     assert (plans[0] - plans[1]).abs().max() > 1e-6 and (plans[1] - plans[2]).abs().max() > 1e-6
+
+
+@pytest.mark.parametrize("push", [-1e6, 1e6])
+def test_the_second_look_moves_a_step_by_a_bounded_correction(push: float) -> None:
+    network, given = decoder(), inputs()
+    with torch.no_grad():
+        network.correction_head[-1].weight.zero_()
+        network.correction_head[-1].bias.zero_()
+        first = network(*given)[1]
+        network.correction_head[-1].bias.fill_(push)
+        corrected = network(*given)[1]
+    expected = torch.full_like(first, LARGEST_CORRECTION_M if push > 0 else -LARGEST_CORRECTION_M)
+    torch.testing.assert_close(corrected - first, expected, rtol=0, atol=1e-4)
 
 
 def lanes(random: torch.Generator, batch: int) -> tuple[Tensor, Tensor]:

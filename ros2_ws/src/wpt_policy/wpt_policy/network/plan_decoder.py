@@ -20,6 +20,9 @@ BLOCK_M = 8.0
 BLOCK_CHANNELS = 16
 # Positions are divided by this (m) on their way into the network: 3 s at city speed are about 2.
 POSITION_SCALE_M = 20.0
+# The correction of one step stays within this (m, each axis): the first plan has to be nearly right, else what
+# is read around it says nothing. Unbounded, a trained first plan lay 5 m from the corrected one after 1.5 s.
+LARGEST_CORRECTION_M = 0.4
 
 
 def feedforward(channels: int, hidden: int, outputs: int) -> nn.Sequential:
@@ -105,8 +108,8 @@ class PlanDecoder(nn.Module):
 
     First: self-attention among the steps, cross-attention over all cells, feed-forward; a norm after each.
     Cells carry their place in keys and in values, so that attention can tell where it looked. Then
-    PlanRefinement and a correction of each displacement. Only the sum is supervised: a trained first plan may
-    lie metres from it, and then the look is at where the first plan goes.
+    PlanRefinement and a small correction of each displacement. The sum is supervised; that the correction is
+    bounded keeps the first plan, and with it the look, near the right place.
     """
 
     def __init__(
@@ -169,4 +172,5 @@ class PlanDecoder(nn.Module):
 
         # Detached: where to look is no matter of the features' slopes, which are steep and noisy.
         queries = self.refinement(queries, bev, first.detach().cumsum(dim=1))
-        return queries, first + self.correction_head(queries).float()
+        correction = self.correction_head(queries).float() / LARGEST_CORRECTION_M
+        return queries, first + LARGEST_CORRECTION_M * torch.tanh(correction)
