@@ -39,13 +39,13 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Place:
         data=root / "data",
         versions=dict.fromkeys(("train", "dev", "test"), FACTORY_VERSION),
     )
-    for job in jobs_of("A", seeds=[1], drive=False):
+    for job in jobs_of("A", config, seeds=[1], drive=False):
         assert run_job(place, job.name), job.name
     return place
 
 
 def test_every_job_is_done_and_says_what_it_cost(chain: Place) -> None:
-    for job in jobs_of("A", seeds=[1], drive=False):
+    for job in jobs_of("A", chain.config, seeds=[1], drive=False):
         facts = facts_of(chain.runs, job.name)
         assert facts["job"] == job.name and facts["seconds"] >= 0.0
     for split in ("train", "dev", "test"):

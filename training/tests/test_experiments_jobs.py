@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from wpt_training.configuration import RULES, compact
+from wpt_training.configuration import RULES, TeacherConfig, compact
 from wpt_training.errors import TrainingError
 from wpt_training.experiments.jobs import (
     REPORTS,
@@ -20,10 +20,12 @@ from wpt_training.experiments.jobs import (
 from wpt_training.experiments.rows import STUDENTS, TEACHERS, student_config, student_variant, teacher_variant
 from wpt_training.experiments.scheduler import run_jobs
 
+CONFIG = compact()
+
 
 @pytest.mark.parametrize("tiers", ["A", "AB", "ABC", "C"])
 def test_every_need_is_a_job_and_comes_first(tiers: str) -> None:
-    jobs = jobs_of(tiers)
+    jobs = jobs_of(tiers, CONFIG)
     before: set[str] = set()
     for job in jobs:
         assert set(job.needs) <= before | {j.name for j in jobs}, job
@@ -39,43 +41,50 @@ def test_every_need_is_a_job_and_comes_first(tiers: str) -> None:
 
 
 def test_tier_a_has_the_rows_of_the_claims_with_three_seeds() -> None:
-    names = {job.name for job in jobs_of("A")}
+    names = {job.name for job in jobs_of("A", CONFIG)}
     for seed in (1, 2, 3):
         for row in ("baseline", "policy", "full", "teacher"):
             assert f"evaluate:{row}@{seed}" in names and f"drive:{row}@{seed}" in names
     assert "student:baseline-speed@1" not in names
-    assert len({job.name for job in jobs_of("A") if job.kind == "world"}) == 1
+    assert len({job.name for job in jobs_of("A", CONFIG) if job.kind == "world"}) == 1
 
 
 def test_students_wait_for_the_views_of_a_frozen_encoder_alone() -> None:
-    needs = {job.name: job.needs for job in jobs_of("A")}
+    needs = {job.name: job.needs for job in jobs_of("A", CONFIG)}
     assert "views" in needs["student:baseline@1"] and "views" in needs["student:full@2"] and needs["views"] == ("cache:train", "perception")
-    end_to_end = {job.name: job.needs for job in jobs_of("A", student_joint=True)}
+    end_to_end = {job.name: job.needs for job in jobs_of("A", CONFIG.with_(student_joint=True))}
     assert "views" not in end_to_end and end_to_end["student:baseline@1"] == ("cache:train", "perception")
 
 
 def test_a_single_seed_can_be_asked_for() -> None:
-    assert {job.seed for job in jobs_of("A", seeds=[2])} == {0, 2}
+    assert {job.seed for job in jobs_of("A", CONFIG, seeds=[2])} == {0, 2}
 
 
 @pytest.mark.parametrize("tiers", ["A", "AB", "ABC", "C"])
 def test_no_training_waits_behind_a_report(tiers: str) -> None:
-    kinds = [job.kind for job in jobs_of(tiers)]
+    kinds = [job.kind for job in jobs_of(tiers, CONFIG)]
     trainings = [i for i, kind in enumerate(kinds) if kind in ("teacher", "student", "truth-bev", "ego-mlp", "world")]
     reports = [i for i, kind in enumerate(kinds) if kind in REPORTS]
     assert max(trainings) < min(reports)
 
 
 def test_reports_are_made_once_where_they_cost_much_and_can_be_left_out() -> None:
-    assert [job.name for job in jobs_of("ABC") if job.kind == "branches"] == ["branches:teacher@1"]
-    assert not [job for job in jobs_of("A", drive=False) if job.kind == "branches"]
-    without = jobs_of("ABC", reports=False)
-    assert without == [job for job in jobs_of("ABC") if job.kind not in REPORTS]
+    assert [job.name for job in jobs_of("ABC", CONFIG) if job.kind == "branches"] == ["branches:teacher@1"]
+    assert not [job for job in jobs_of("A", CONFIG, drive=False) if job.kind == "branches"]
+    without = jobs_of("ABC", CONFIG.with_(teacher=TeacherConfig(kind="reference")))
+    left_out = (*REPORTS, "queries")
+    assert [job.name for job in without] == [job.name for job in jobs_of("ABC", CONFIG) if job.kind not in left_out]
+
+
+def test_policy_distillation_alone_waits_for_the_teachers_queries() -> None:
+    needs = {job.name: job.needs for job in jobs_of("A", CONFIG)}
+    assert "queries:teacher@2" in needs["student:policy@2"] and "teacher:teacher@2" in needs["queries:teacher@2"]
+    assert not any(need.startswith("queries") for row in ("baseline", "full") for need in needs[f"student:{row}@2"])
 
 
 def test_an_unknown_tier_or_row_is_named() -> None:
     with pytest.raises(TrainingError, match="'D'"):
-        jobs_of("D")
+        jobs_of("D", CONFIG)
     with pytest.raises(TrainingError, match="nobody"):
         student_variant("nobody")
     with pytest.raises(TrainingError, match="@x"):

@@ -18,6 +18,7 @@ from wpt_training.errors import TrainingError
 from wpt_training.stages.frozen_features import FrozenFeatures, PresentFeatures, SetViews, build_frozen_features
 from wpt_training.stages.perception_stage import PerceptionStage, load_perception
 from wpt_training.stages.student_stage import StudentStage, load_training_student
+from wpt_training.stages.teacher_queries import TeacherQueries
 from wpt_training.stages.teacher_stage import TeacherStage, TrainedTeacher, load_teacher
 from wpt_training.stages.world_stage import WorldStage, load_world, make_world, start_from
 from wpt_training.trainer.stage import Stage, freeze, named_parameters
@@ -338,6 +339,28 @@ def test_cached_views_stand_for_the_images_of_present_and_history(tmp_path: Path
     overfit(stage, source.whole, 5)
     assert all(torch.equal(kept[name], value) for name, value in stage.student.student.encoder.state_dict().items())
     check_resume(lambda seed: make(views=views), source, tmp_path)
+
+
+def test_kept_queries_stand_for_the_teacher(samples: Samples, tmp_path: Path) -> None:
+    asked = student_stage(STUDENTS["policy"])
+    teacher = TrainedTeacher(teacher=asked.teacher, reward=asked.reward)
+    observer = TeacherQueries(CONFIG, asked.world, teacher)
+    kept = build_frozen_features(observer, samples, ROWS, tmp_path / "q", progress=False)
+    told = student_stage(STUDENTS["policy"], queries=kept)
+    for share in (0.0, 0.9):
+        results = []
+        for stage in (asked, told):
+            stage.train_mode()
+            torch.manual_seed(0)
+            results.append(stage.losses(samples.whole, share))
+        for name, loss in results[0].items():
+            torch.testing.assert_close(results[1][name], loss, rtol=2e-2, atol=2e-2, msg=name)
+    assert not torch.equal(kept.of(ROWS)[:, 0], kept.of(ROWS)[:, 1])
+    check_gradients(told, samples.whole, 0.9)
+    with pytest.raises(TrainingError, match="policy distillation alone"):
+        student_stage(FULL, queries=kept)
+    with pytest.raises(TrainingError, match="compact teacher"):
+        TeacherQueries(REFERENCE, asked.world, TrainedTeacher(teacher=asked.teacher, reward=None))
 
 
 @pytest.mark.parametrize("share", [0.0, 0.9])

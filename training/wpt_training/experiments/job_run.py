@@ -389,6 +389,12 @@ def _teacher(place: Place, row: str, seed: int) -> dict[str, Any] | None:
     return train_teacher(place, row, seed)
 
 
+def _queries(place: Place, row: str, seed: int) -> dict[str, Any]:
+    from wpt_training.experiments.trained_stages import keep_queries
+
+    return keep_queries(place, row, seed)
+
+
 def _student(place: Place, row: str, seed: int) -> dict[str, Any] | None:
     from wpt_training.experiments.trained_stages import train_student
 
@@ -405,6 +411,7 @@ JOBS: Mapping[str, Callable[[Place, str, int], dict[str, Any] | None]] = {
     "views": _views,
     "world-report": _world_report,
     "teacher": _teacher,
+    "queries": _queries,
     "student": _student,
     "ego-mlp": _ego_mlp,
     "truth-bev": _truth_bev,

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from wpt_training.configuration import ExperimentConfig
 from wpt_training.errors import TrainingError
 from wpt_training.experiments.rows import (
     DEFAULT_TEACHER,
@@ -20,6 +21,7 @@ from wpt_training.experiments.rows import (
     STUDENTS,
     TEACHERS,
     StudentVariant,
+    keeps_queries,
     student_variant,
 )
 
@@ -102,19 +104,12 @@ def log_test_run(runs: Path, job: str, commit: str) -> None:
 
 
 def jobs_of(
-    tiers: str,
-    *,
-    seeds: Sequence[int] | None = None,
-    drive: bool = True,
-    joint: bool = False,
-    student_joint: bool = False,
-    reports: bool = True,
+    tiers: str, config: ExperimentConfig, *, seeds: Sequence[int] | None = None, drive: bool = True
 ) -> list[Job]:
     """Return the jobs of some tiers ("A", "AB", "ABC"), those worth most first; no training waits behind a report.
 
-    seeds: instead of every tier's own. drive: with the closed loop. joint: as in WorldConfig. student_joint: as in
-    ExperimentConfig. reports: with REPORTS, which a
-    reference teacher cannot have. Raises TrainingError for an unknown tier.
+    config: decides what can be kept of frozen networks, and whether there are REPORTS, which a reference teacher cannot
+    have. seeds: instead of every tier's own. drive: with the closed loop. Raises TrainingError for an unknown tier.
     """
     unknown = sorted(set(tiers) - set(SEEDS))
     if unknown or not tiers:
@@ -125,12 +120,12 @@ def jobs_of(
     jobs += [
         Job(kind="perception", needs=(train,)),
         Job(kind="world-perception", needs=(train,)),
-        *(() if student_joint else (Job(kind="views", needs=(train, "perception")),)),
-        *_world_jobs(train, joint),
+        *(() if config.student_joint else (Job(kind="views", needs=(train, "perception")),)),
+        *_world_jobs(train, config.world.joint),
         Job(kind="anchors", needs=(train,)),
         Job(kind="world-report", needs=(dev, "world", "anchors")),
     ]
-    started = (train, "perception") if student_joint else (train, "perception", "views")
+    started = (train, "perception") if config.student_joint else (train, "perception", "views")
     jobs += [Job(kind="evaluate", row=row, needs=(caches[2],)) for row in UNTRAINED]
     jobs.append(Job(kind="ego-mlp", needs=(train,)))
     jobs.append(Job(kind="evaluate", row="ego-mlp", needs=(caches[2], "ego-mlp")))
@@ -138,13 +133,13 @@ def jobs_of(
         (tier, seed) for tier in sorted(tiers) for seed in (SEEDS[tier] if seeds is None else tuple(seeds))
     ]
     for tier, seed in rounds:
-        jobs += _tier_jobs(tier, seed, caches[2], started, drive)
+        jobs += _tier_jobs(tier, seed, config, caches[2], started, drive)
     for row in TRUTH_BEV:
         trained = Job(kind="truth-bev", row=row, needs=(train,))
         jobs += [trained, Job(kind="evaluate", row=row, needs=(caches[2], trained.name))]
     if drive:
         jobs += [Job(kind="drive", row=row) for row in UNTRAINED]
-    if reports:
+    if config.teacher.kind != "reference":
         for tier, seed in rounds:
             jobs += _report_jobs(tier, seed, drive)
     return _unique(jobs)
@@ -158,7 +153,9 @@ def _world_jobs(train: str, joint: bool) -> list[Job]:
     return [Job(kind="frozen", needs=started), Job(kind="world", needs=(*started, "frozen"))]
 
 
-def _tier_jobs(tier: str, seed: int, test: str, started: tuple[str, ...], drive: bool) -> Iterable[Job]:
+def _tier_jobs(
+    tier: str, seed: int, config: ExperimentConfig, test: str, started: tuple[str, ...], drive: bool
+) -> Iterable[Job]:
     """test: job of the test cache. started: jobs that every student begins from, the training cache first."""
     train = started[0]
     rows = [student for student in STUDENTS if student.tier == tier]
@@ -172,7 +169,12 @@ def _tier_jobs(tier: str, seed: int, test: str, started: tuple[str, ...], drive:
         if student.longer:
             yield _student(student_variant("baseline"), seed, started)
             yield _student(student_variant("full"), seed, started)
-        yield _student(student, seed, started)
+        asked = started
+        if keeps_queries(config, student):
+            trained = job_name("teacher", student.teacher, seed)
+            yield Job(kind="queries", row=student.teacher, seed=seed, needs=(train, "world", "frozen", trained))
+            asked = (*started, job_name("queries", student.teacher, seed))
+        yield _student(student, seed, asked)
     for kind in ("evaluate", "drive") if drive else ("evaluate",):
         needs = (test,) if kind == "evaluate" else ()
         for student in (s for s in STUDENTS if s.tier == tier):

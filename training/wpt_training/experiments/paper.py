@@ -42,12 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.workers < 1:
         raise TrainingError(f"--workers is {arguments.workers}, expected at least 1; leave it out for one a core.")
     jobs = jobs_of(
-        arguments.tiers,
-        seeds=arguments.seeds,
-        drive=not arguments.no_drive,
-        joint=place.config.world.joint,
-        student_joint=place.config.student_joint,
-        reports=place.config.teacher.kind != "reference",
+        arguments.tiers, place.config, seeds=arguments.seeds, drive=not arguments.no_drive
     )
     complete = True
     if not arguments.results_only:

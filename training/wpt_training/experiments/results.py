@@ -25,7 +25,7 @@ FORMAT = "wpt-training-results/2"
 EVENTS_NEEDED = 150
 SEEDS_NEEDED = 3
 # Jobs whose time the table shows.
-COSTED = ("perception", "views", "world-perception", "frozen", "world", "teacher", "student")
+COSTED = ("perception", "views", "world-perception", "frozen", "world", "teacher", "queries", "student")
 # (row, against): the claims and hypotheses.
 PAIRS = (
     ("full", "baseline"),
@@ -85,7 +85,7 @@ def gather(collected: Collected, tiers: str, command: str, *, variants: bool) ->
             if pair[0] is not None and pair[1] is not None:
                 comparisons.append({"figure": figure, **dataclasses.asdict(compare(*pair))})
     seconds = {}
-    jobs = jobs_of(tiers, joint=place.config.world.joint, student_joint=place.config.student_joint)
+    jobs = jobs_of(tiers, place.config)
     for job in jobs:
         facts = collected.facts(job.name)
         if facts is not None and job.kind in COSTED:

@@ -161,6 +161,13 @@ def student_variant(name: str) -> StudentVariant:
     return _named(STUDENTS, name)
 
 
+def keeps_queries(config: ExperimentConfig, variant: StudentVariant) -> bool:
+    """Whether a row asks its teacher for nothing but queries, which are then computed once (stages.teacher_queries)."""
+    distillation = variant.distillation
+    alone = distillation.policy > 0 and distillation.world_reward == 0 and distillation.teacher_choice == "reward"
+    return alone and config.teacher.kind == "compact"
+
+
 def student_config(config: ExperimentConfig, variant: StudentVariant) -> ExperimentConfig:
     """Return the configuration of a student's stage: its ego inputs, and the teacher variant's own settings."""
     config = teacher_variant(variant.teacher).change(config)

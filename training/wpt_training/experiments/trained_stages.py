@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 from wpt_training.configuration import ExperimentConfig, Schedule
@@ -13,13 +14,15 @@ from wpt_training.experiments.jobs import facts_of, job_name
 from wpt_training.experiments.rows import (
     DEFAULT_TEACHER,
     StudentVariant,
+    keeps_queries,
     student_config,
     student_variant,
     teacher_variant,
 )
-from wpt_training.stages.frozen_features import FrozenFeatures, PresentFeatures, SetViews
+from wpt_training.stages.frozen_features import FrozenFeatures, PresentFeatures, SetViews, build_frozen_features
 from wpt_training.stages.perception_stage import load_perception
 from wpt_training.stages.student_stage import StudentStage
+from wpt_training.stages.teacher_queries import TeacherQueries
 from wpt_training.stages.teacher_stage import TeacherStage, load_teacher
 from wpt_training.stages.world_stage import load_world
 from wpt_training.world.world_model import OccupancyWorldModel
@@ -49,11 +52,14 @@ def train_student(place: Place, row: str, seed: int) -> dict[str, Any] | None:
     variant = student_variant(row)
     config = student_config(place.config, variant)
     cache = place.cache("train")
-    world = teacher = features = None
+    world = teacher = features = queries = None
     if variant.needs_teacher:
         world = load_world(config, place.folder("world") / "run")
         teacher = load_teacher(config, place.folder("teacher", variant.teacher, seed) / "run")
         features = _features(place, world, cache)
+    if keeps_queries(place.config, variant):
+        observer = TeacherQueries(config, world, teacher, features)
+        queries = FrozenFeatures.open(_queries_folder(place, variant.teacher, seed), observer, cache)
     perception = load_perception(config, place.folder("perception") / "run")
     views = None
     if not config.student_joint:
@@ -64,6 +70,7 @@ def train_student(place: Place, row: str, seed: int) -> dict[str, Any] | None:
         perception,
         seed=seed,
         views=views,
+        queries=queries,
         world=world,
         teacher=teacher,
         features=features,
@@ -73,6 +80,24 @@ def train_student(place: Place, row: str, seed: int) -> dict[str, Any] | None:
     folder = place.folder("student", row, seed)
     rows = emphasised_rows(cache, place.training_rows(cache), config.emphasis, config.student.plan.dt_s)
     return train_stage(place, stage, schedule, folder, rows, cache, seed)
+
+
+def keep_queries(place: Place, row: str, seed: int) -> dict[str, Any]:
+    """Compute what policy distillation asks a teacher for, of all training rows."""
+    config, cache = teacher_variant(row).change(place.config), place.cache("train")
+    world = load_world(config, place.folder("world") / "run")
+    teacher = load_teacher(config, place.folder("teacher", row, seed) / "run")
+    observer = TeacherQueries(config, world, teacher, _features(place, world, cache))
+    precision = facts_of(place.runs, job_name("teacher", row, seed))["precision"]
+    rows = place.training_rows(cache)
+    build_frozen_features(
+        observer, cache, rows, _queries_folder(place, row, seed), device=place.device, precision=precision
+    )
+    return {"rows": len(rows)}
+
+
+def _queries_folder(place: Place, row: str, seed: int) -> Path:
+    return place.folder("queries", row, seed) / "features"
 
 
 def _features(place: Place, world: OccupancyWorldModel, cache: SampleCache) -> FrozenFeatures:

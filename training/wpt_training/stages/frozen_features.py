@@ -1,6 +1,6 @@
 """What a frozen network sees in every row, computed once: float16 on disk, memory-mapped.
 
-A folder holds features.float16 ([n, C, X, Y], row after row), rows.npy (which rows of the sample cache) and state.json
+A folder holds features.float16 ([n, ...], row after row), rows.npy (which rows of the sample cache) and state.json
 (what they were made from, how many are done). Building goes on where it was stopped.
 """
 
@@ -40,7 +40,7 @@ class Observer(Protocol):
         ...
 
     def features(self, batch: Batch) -> Tensor:
-        """Return [B, C, X, Y]."""
+        """Return [B, ...], as one row after the other is stored."""
         ...
 
 
@@ -98,7 +98,7 @@ class FrozenFeatures:
         return FrozenFeatures(folder, state, np.load(folder / ROWS))
 
     def of(self, rows: Tensor) -> Tensor:
-        """Return [B, C, X, Y] float32 on the CPU for rows [B]; raises TrainingError naming a row that is not there."""
+        """Return [B, ...] float32 on the CPU for rows [B]; raises TrainingError naming a row that is not there."""
         wanted = rows.cpu().numpy()
         inside = (wanted >= 0) & (wanted < len(self._place))
         places = np.where(inside, self._place[np.where(inside, wanted, 0)], -1)

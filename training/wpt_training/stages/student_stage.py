@@ -20,6 +20,7 @@ from wpt_training.stages.present_features import present_features
 from wpt_training.stages.rule_source import RuleSource
 from wpt_training.stages.settings import plain_settings, seeded
 from wpt_training.stages.step_rewards import TargetChoice
+from wpt_training.stages.teacher_queries import CHOSEN, NEAREST
 from wpt_training.stages.teacher_stage import TrainedTeacher
 from wpt_training.student.distillation import (
     Target,
@@ -53,7 +54,8 @@ class StudentStage:
 
     perception: the shared start (None: from first weights). world, teacher: None for rows that have no teacher. seed: of
     first weights. features, agreement: as in TeacherStage. views: of every set by the student's encoder, where that is frozen
-    (config.student_joint off); None computes them from the images.
+    (config.student_joint off); None computes them from the images. queries: of the teacher (stages.teacher_queries), for
+    rows with policy distillation alone; None asks the teacher at every step.
     """
 
     name = "student"
@@ -69,11 +71,17 @@ class StudentStage:
         teacher: TrainedTeacher | None = None,
         features: FrozenFeatures | None = None,
         views: FrozenFeatures | None = None,
+        queries: FrozenFeatures | None = None,
         agreement: float | None = None,
     ):
+        if queries is not None and (distillation.world_reward > 0 or distillation.teacher_choice != "reward"):
+            raise TrainingError(
+                "kept queries are of the teacher's choice by reward and for policy distillation alone; give none."
+            )
         if config.student_joint and views is not None:
             raise TrainingError("a student whose encoder learns has no cached views; give none, or set student_joint off.")
-        self.config, self.distillation, self.features, self.views = config, distillation, features, views
+        self.config, self.distillation = config, distillation
+        self.features, self.views, self.queries = features, views, queries
         self.grid = occupancy_grid(config.student, config.data)
         self.world = self.teacher = self.reward = self.rules = None
         if distillation.needs_teacher:
@@ -102,6 +110,7 @@ class StudentStage:
             taught_by={name: signature_of(module) for name, module in taught.items() if module is not None},
             cached_features=self.world is not None and features is not None,
             cached_views=views is not None,
+            cached_queries=queries is not None,
         )
 
     def _take(self, world: OccupancyWorldModel, teacher: TrainedTeacher, agreement: float | None) -> None:
@@ -149,13 +158,21 @@ class StudentStage:
             by_rule = rule_losses(output.plan.positions, batch, self.grid)
             losses |= by_rule
             losses["total"] = losses["total"] + self.distillation.rule_losses * sum(by_rule.values())
-        if self.distillation.needs_teacher:
+        if self.queries is not None:
+            losses["policy"] = self._by_kept_queries(output, batch, share)
+            losses["total"] = losses["total"] + self.distillation.policy * losses["policy"]
+        elif self.distillation.needs_teacher:
             current = present_features(self.world, batch, self.features)
             distil = self._by_step if isinstance(self.teacher, ReferenceTeacher) else self._by_candidates
             added, weighted = distil(output, batch, current, share)
             losses |= added
             losses["total"] = losses["total"] + weighted
         return losses
+
+    def _by_kept_queries(self, output: StudentTraining, batch: Batch, share: float) -> Tensor:
+        which = NEAREST if uses_truth(share, self.distillation.truth_share) else CHOSEN
+        kept = self.queries.of(batch.row)[:, which].to(output.projected.device)
+        return policy_loss(output.projected, kept)
 
     def _by_candidates(
         self, output: StudentTraining, batch: Batch, current: Tensor, share: float
