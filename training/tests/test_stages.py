@@ -328,16 +328,17 @@ def test_cached_views_stand_for_the_images_of_present_and_history(tmp_path: Path
     stage = make()
     views = build_frozen_features(SetViews(stage.student.student.encoder), source, ROWS, tmp_path / "v", progress=False)
     results = []
-    for trial in (stage, make(views=views)):
-        stage.train_mode()
+    told = make(views=views)
+    for trial in (stage, told):
+        trial.train_mode()
         torch.manual_seed(0)
-        results.append(stage.losses(source.whole, 0.0))
-        assert not stage.student.student.encoder.training
+        results.append(trial.losses(source.whole, 0.0))
+        assert not trial.student.student.encoder.training
     for name, loss in results[0].items():
         torch.testing.assert_close(loss, results[1][name], rtol=2e-2, atol=2e-2, msg=name)
-    kept = {name: value.clone() for name, value in stage.student.student.encoder.state_dict().items()}
-    overfit(stage, source.whole, 5)
-    assert all(torch.equal(kept[name], value) for name, value in stage.student.student.encoder.state_dict().items())
+    kept = {name: value.clone() for name, value in told.student.student.encoder.state_dict().items()}
+    overfit(told, source.whole, 5)
+    assert all(torch.equal(kept[name], value) for name, value in told.student.student.encoder.state_dict().items())
     check_resume(lambda seed: make(views=views), source, tmp_path)
 
 
