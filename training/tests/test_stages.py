@@ -358,8 +358,15 @@ def test_kept_queries_stand_for_the_teacher(samples: Samples, tmp_path: Path) ->
             torch.testing.assert_close(results[1][name], loss, rtol=2e-2, atol=2e-2, msg=name)
     assert not torch.equal(kept.of(ROWS)[:, 0], kept.of(ROWS)[:, 1])
     check_gradients(told, samples.whole, 0.9)
-    with pytest.raises(TrainingError, match="policy distillation alone"):
-        student_stage(FULL, queries=kept)
+    with pytest.raises(TrainingError, match="kept queries are for policy distillation"):
+        student_stage(STUDENTS["random"], queries=kept)
+
+    quarter = dataclasses.replace(FULL, reward_share=0.25)
+    some, all_ = student_stage(quarter, queries=kept), student_stage(FULL, queries=kept)
+    check_gradients(some, samples.whole, 0.9)
+    output = some.student(samples.whole)
+    part, few = some._asked_about(output, samples.whole)
+    assert len(few) == 2 and torch.equal(part.plan.positions, output.plan.positions[:2]) and len(all_._asked_about(output, samples.whole)[1]) == 8
     with pytest.raises(TrainingError, match="compact teacher"):
         TeacherQueries(REFERENCE, asked.world, TrainedTeacher(teacher=asked.teacher, reward=None))
 

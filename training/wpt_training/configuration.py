@@ -196,7 +196,8 @@ class DistillationConfig:
     """policy, world_reward: weights of Eq 15 and Eq 16, 0 for off. truth_share: of the stage, then teacher's candidates.
 
     logits: which of Eq 16's heads: "all", "imitation", or "best_per_head" (a variant of the authors' code: each head's own
-    best candidate). reward_model: "own_losses" (it goes on learning from its own only), "frozen", or "coupled" (the
+    best candidate). reward_share: of a batch's samples, one at least, that Eq 16 is computed for where queries are kept
+    (stages.teacher_queries), since each needs a roll-out. reward_model: "own_losses" (it goes on learning from its own only), "frozen", or "coupled" (the
     authors' variant: Eq 16 reaches it and the target is not detached). rule_losses: a control that gives the student the rules' losses from
     truth and no teacher. teacher_choice: "reward", "imitation", "confidence", "random" or "oracle".
     """
@@ -205,6 +206,7 @@ class DistillationConfig:
     world_reward: float = 0.0
     truth_share: float = 0.5
     logits: str = "all"
+    reward_share: float = 1.0
     reward_model: str = "own_losses"
     rule_losses: float = 0.0
     teacher_choice: str = "reward"
@@ -213,6 +215,7 @@ class DistillationConfig:
         for name in ("policy", "world_reward", "rule_losses"):
             _require(getattr(self, name) >= 0, self, name, "zero or more")
         _require(0 <= self.truth_share <= 1, self, "truth_share", "a share from 0 to 1")
+        _require(0 < self.reward_share <= 1, self, "reward_share", "a share above 0, at most 1")
         _require(
             self.logits in ("all", "imitation", "best_per_head"), self, "logits", "'all', 'imitation' or 'best_per_head'"
         )

@@ -54,8 +54,8 @@ class StudentStage:
 
     perception: the shared start (None: from first weights). world, teacher: None for rows that have no teacher. seed: of
     first weights. features, agreement: as in TeacherStage. views: of every set by the student's encoder, where that is frozen
-    (config.student_joint off); None computes them from the images. queries: of the teacher (stages.teacher_queries), for
-    rows with policy distillation alone; None asks the teacher at every step.
+    (config.student_joint off); None computes them from the images. queries: of the teacher as it was trained
+    (stages.teacher_queries), read by policy distillation; None asks the teacher at every step.
     """
 
     name = "student"
@@ -74,10 +74,8 @@ class StudentStage:
         queries: FrozenFeatures | None = None,
         agreement: float | None = None,
     ):
-        if queries is not None and (distillation.world_reward > 0 or distillation.teacher_choice != "reward"):
-            raise TrainingError(
-                "kept queries are of the teacher's choice by reward and for policy distillation alone; give none."
-            )
+        if queries is not None and (distillation.policy == 0 or distillation.teacher_choice != "reward"):
+            raise TrainingError("kept queries are for policy distillation and of the teacher's choice by reward; give none.")
         if config.student_joint and views is not None:
             raise TrainingError("a student whose encoder learns has no cached views; give none, or set student_joint off.")
         self.config, self.distillation = config, distillation
@@ -161,13 +159,20 @@ class StudentStage:
         if self.queries is not None:
             losses["policy"] = self._by_kept_queries(output, batch, share)
             losses["total"] = losses["total"] + self.distillation.policy * losses["policy"]
-        elif self.distillation.needs_teacher:
+            output, batch = self._asked_about(output, batch)
+        if self.distillation.world_reward > 0 or (self.distillation.needs_teacher and self.queries is None):
             current = present_features(self.world, batch, self.features)
             distil = self._by_step if isinstance(self.teacher, ReferenceTeacher) else self._by_candidates
             added, weighted = distil(output, batch, current, share)
             losses |= added
             losses["total"] = losses["total"] + weighted
         return losses
+
+    def _asked_about(self, output: StudentTraining, batch: Batch) -> tuple[StudentTraining, Batch]:
+        """Return the part of a batch for which the future is rolled out: its first samples, whose order is random."""
+        part = slice(max(1, round(self.distillation.reward_share * len(batch))))
+        plan = output.plan._replace(positions=output.plan.positions[part])
+        return output._replace(plan=plan, projected=output.projected[part]), batch[part]
 
     def _by_kept_queries(self, output: StudentTraining, batch: Batch, share: float) -> Tensor:
         which = NEAREST if uses_truth(share, self.distillation.truth_share) else CHOSEN
@@ -185,7 +190,7 @@ class StudentStage:
         in_truth = uses_truth(share, distillation.truth_share)
         winner = self._winner(candidates, logits, batch, in_truth)
         losses, weighted = {}, output.projected.new_zeros(())
-        if distillation.policy > 0:
+        if distillation.policy > 0 and self.queries is None:
             losses["policy"] = policy_loss(output.projected, picked(candidates.queries, winner))
             weighted = weighted + distillation.policy * losses["policy"]
         if distillation.world_reward > 0:

@@ -1,7 +1,7 @@
-"""What policy distillation alone (Eq 15) asks a frozen teacher for, computed once for each sample.
+"""What policy distillation (Eq 15) asks a teacher for, computed once for each sample.
 
-It is a function of the sample: the queries of the candidate nearest to the true future, and those of the teacher's own
-choice. World-reward distillation needs the roll-out's frames too, which are too large to keep.
+It is a function of the sample: the queries of the candidate nearest to the true future, and those of the choice of the
+teacher as it was trained. World-reward distillation needs the roll-out's frames too, which are too large to keep.
 """
 
 from __future__ import annotations
