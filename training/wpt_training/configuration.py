@@ -316,8 +316,8 @@ def _plain(value: Any) -> Any:
 def compact() -> ExperimentConfig:
     """The configuration for two CPU cores.
 
-    Small batches: of 7,000 samples in steps of 16 the pre-training learned no vehicle at all, in steps of 4 it did. The
-    student's encoder stays as pre-trained, so that eight samples cost less than two did.
+    Small batches: of 7,000 samples in steps of 16 the pre-training learned no vehicle at all, in steps of 4 it did; of
+    24,000 samples in steps of 8 a student came 1.92 m near to the truth on dev, in steps of 4 1.77 m.
     """
     return ExperimentConfig(
         name="compact",
@@ -330,14 +330,14 @@ def compact() -> ExperimentConfig:
         perception_stage=Schedule(samples=40_000, batch=4),
         world_stage=Schedule(samples=40_000, batch=4),
         teacher_stage=Schedule(samples=30_000, batch=4),
-        student_stage=Schedule(samples=40_000, batch=8),
+        student_stage=Schedule(samples=40_000, batch=4),
         precision="probe",
     )
 
 
 def short() -> ExperimentConfig:
     """compact's networks with about half of its data and of its samples seen: one seed's chain in two hours on two cores."""
-    return _with_samples(compact(), name="short", rows=14_000, perception=28_000, world=10_000, teacher=8_000, student=32_000)
+    return _with_samples(compact(), name="short", rows=14_000, perception=28_000, world=10_000, teacher=8_000, student=40_000)
 
 
 def tiny() -> ExperimentConfig:
