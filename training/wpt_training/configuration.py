@@ -77,20 +77,23 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class EmphasisConfig:
-    """How often students see samples of changing motion (data.changing_motion), all others once.
+    """What students see more of. Samples of changing motion (data.changing_motion; all others count once):
 
     changing_from: error of going on at the present speed above which a sample counts as changing. changing: how often such
-    a sample is seen; starting: how often one whose ego stands, or hardly moves.
+    a sample is seen; starting: how often one whose ego stands, or hardly moves. standing_share: of a batch's samples, so many
+    are told a second time as if the ego stood there (student.standing_start).
     """
 
     changing_from: float = 0.25
     changing: int = 3
     starting: int = 6
+    standing_share: float = 0.25
 
     def __post_init__(self) -> None:
         _require(self.changing_from > 0, self, "changing_from", "a positive number")
         for name in ("changing", "starting"):
             _require(getattr(self, name) >= 1, self, name, "one or more")
+        _require(0 <= self.standing_share <= 1, self, "standing_share", "a share from 0 to 1")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -84,6 +84,11 @@ class Batch:
         return Batch(**{f.name: getattr(self, f.name)[which] for f in fields(self)})
 
 
+def joined(first: Batch, second: Batch) -> Batch:
+    """Return the samples of one batch and then of another."""
+    return Batch(**{f.name: torch.cat([getattr(first, f.name), getattr(second, f.name)]) for f in fields(first)})
+
+
 def forgetting(batch: Batch, share: float) -> Batch:
     """Return the batch with the history of a random ``share`` of its samples not valid, drawn by torch's generator.
 

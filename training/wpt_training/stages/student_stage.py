@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from wpt_training.configuration import DistillationConfig, ExperimentConfig, Schedule
-from wpt_training.data.batch import Batch, forgetting
+from wpt_training.data.batch import Batch, forgetting, joined
 from wpt_training.data.occupancy_truth import occupancy_grid
 from wpt_training.errors import TrainingError
 from wpt_training.reward.reward_losses import imitation_loss, reward_targets, simulation_loss
@@ -35,6 +35,7 @@ from wpt_training.student.distillation import (
 )
 from wpt_training.student.planning_losses import student_losses
 from wpt_training.student.rule_losses import rule_losses
+from wpt_training.student.standing_start import standing_start
 from wpt_training.student.training_student import StudentTraining, TrainingStudent
 from wpt_training.teacher.candidates import Candidates, picked
 from wpt_training.teacher.reference_teacher import ReferenceTeacher, StepDecision, cheapest
@@ -102,6 +103,7 @@ class StudentStage:
             distillation=distillation,
             joint=config.student_joint,
             forgotten_history=config.forgotten_history,
+            standing_share=config.emphasis.standing_share,
             rules=config.reward if self.reward is not None else None,
             rules_truth_share=self.rules.truth_share if self.rules is not None else None,
             first_weights=signature_of(self.student),
@@ -150,8 +152,13 @@ class StudentStage:
     def losses(self, batch: Batch, share: float) -> dict[str, Tensor]:
         # Drawn first: all rows of a seed forget alike. The teacher, whose features are cached, remembers.
         views = None if self.views is None else self.views.of
-        output = self.student(forgetting(batch, self.config.forgotten_history), views)
-        losses = student_losses(output, batch, self.config.losses)
+        moving = batch[: round(self.config.emphasis.standing_share * len(batch))]
+        stood = standing_start(moving, self.config.student.plan.dt_s)
+        seen = joined(forgetting(batch, self.config.forgotten_history), stood)
+        output = self.student(seen, views, moving.earlier_from_present)
+        losses = student_losses(output, joined(batch, stood), self.config.losses)
+        # What is made up stays out of rules and distillation.
+        output = _part(output, len(batch))
         if self.distillation.rule_losses > 0:
             by_rule = rule_losses(output.plan.positions, batch, self.grid)
             losses |= by_rule
@@ -170,9 +177,8 @@ class StudentStage:
 
     def _asked_about(self, output: StudentTraining, batch: Batch) -> tuple[StudentTraining, Batch]:
         """Return the part of a batch for which the future is rolled out: its first samples, whose order is random."""
-        part = slice(max(1, round(self.distillation.reward_share * len(batch))))
-        plan = output.plan._replace(positions=output.plan.positions[part])
-        return output._replace(plan=plan, projected=output.projected[part]), batch[part]
+        count = max(1, round(self.distillation.reward_share * len(batch)))
+        return _part(output, count), batch[:count]
 
     def _by_kept_queries(self, output: StudentTraining, batch: Batch, share: float) -> Tensor:
         which = NEAREST if uses_truth(share, self.distillation.truth_share) else CHOSEN
@@ -293,6 +299,12 @@ class StudentStage:
 
     def settings(self) -> dict[str, Any]:
         return self._settings
+
+
+def _part(output: StudentTraining, count: int) -> StudentTraining:
+    """Return the first samples, in what rules and distillation read of them."""
+    plan = output.plan._replace(positions=output.plan.positions[:count])
+    return output._replace(plan=plan, projected=output.projected[:count])
 
 
 def load_training_student(config: ExperimentConfig, distillation: DistillationConfig, folder: Path) -> TrainingStudent:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from wpt_policy.network.student import Student, StudentOutput
@@ -12,6 +13,7 @@ from wpt_policy.policy_config import PolicyConfig
 
 from wpt_training.configuration import DataConfig
 from wpt_training.data.batch import Batch
+from wpt_training.student.standing_start import remembered_standing
 from wpt_training.teacher.candidates import check_ego_inputs, scaled_ego_inputs
 from wpt_training.world.occupancy_head import OccupancyHead, upsampling_factor
 from wpt_training.world.perception import PerceptionHeads
@@ -57,14 +59,21 @@ class TrainingStudent(nn.Module):
             nn.Identity() if teacher_channels in (None, width) else nn.Linear(width, teacher_channels)
         )
 
-    def observe(self, batch: Batch, views: Views | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    def observe(
+        self, batch: Batch, views: Views | None = None, drove: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the present's bird's-eye view [B, C + 1, X, Y], the one fused with history [B, C, X, Y], and the ego's
         motion [B, 2] that the fusion read (TemporalFusion.with_motion).
 
-        views: read instead of the images.
+        views: read instead of the images. drove: [Q, S, 2, 3] earlier_from_present of the drive, of the last Q samples, which
+        are told as if the ego stood (student.standing_start).
         """
         bev, history = self._encoded(batch) if views is None else _remembered(batch, views)
         fusion = self.student.fusion
+        if drove is not None and len(drove):
+            moving = len(batch) - len(drove)
+            stood = remembered_standing(fusion.warp, bev[moving:], history[moving:], drove)
+            history = torch.cat([history[:moving], stood])
         return bev, *fusion.with_motion(bev, history, batch.earlier_from_present, batch.history_valid)
 
     def _encoded(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -78,11 +87,13 @@ class TrainingStudent(nn.Module):
         )
         return encoder(batch.images[:, 0], batch.image_from_base[:, 0], batch.camera_mask[:, 0]), history
 
-    def forward(self, batch: Batch, views: Views | None = None) -> StudentTraining:
+    def forward(
+        self, batch: Batch, views: Views | None = None, drove: Tensor | None = None
+    ) -> StudentTraining:
         """Plan on a batch. The plan reads the images (or their views), the poses between them, the command and the
-        policy's ego inputs.
+        policy's ego inputs. views, drove: as in observe.
         """
-        bev, fused, motion = self.observe(batch, views)
+        bev, fused, motion = self.observe(batch, views, drove)
         ego = scaled_ego_inputs(batch.motion, self.ego_inputs)
         queries, displacements = self.student.plan_decoder(fused, batch.command, ego)
         plan = StudentOutput(displacements.cumsum(dim=1), displacements, queries, bev, fused)

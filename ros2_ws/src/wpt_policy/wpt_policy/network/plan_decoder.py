@@ -49,6 +49,24 @@ class SceneGlance(nn.Module):
         return self.mix(self.reduce(blocks).flatten(1))
 
 
+class PeakGlance(nn.Module):
+    """What stands out anywhere in coarse blocks -> one embedding.
+
+    A signal's lamp fills one cell of thousands: it is lost in a block's mean, and attention has to find it first.
+    """
+
+    def __init__(self, grid: BevGrid, *, bev_channels: int, channels: int):
+        super().__init__()
+        self.blocks = tuple(max(1, round(cells * grid.cell_m / BLOCK_M)) for cells in grid.shape)
+        self.reduce = nn.Conv2d(bev_channels, BLOCK_CHANNELS, 1)
+        self.mix = feedforward(BLOCK_CHANNELS * self.blocks[0] * self.blocks[1], channels, channels)
+
+    def forward(self, bev: Tensor) -> Tensor:
+        """bev: [B, C, X, Y]. Returns [B, D]."""
+        peaks = functional.adaptive_max_pool2d(functional.relu(self.reduce(bev)), self.blocks)
+        return self.mix(peaks.flatten(1))
+
+
 class PlanRefinement(nn.Module):
     """Features read around each step's first position -> refined queries.
 
@@ -136,6 +154,7 @@ class PlanDecoder(nn.Module):
         )
         self.ego_embedding = feedforward(ego_inputs, channels, channels) if ego_inputs else None
         self.glance = SceneGlance(grid, bev_channels=bev_channels, channels=channels)
+        self.peaks = PeakGlance(grid, bev_channels=bev_channels, channels=channels)
         self.tokens = nn.Linear(bev_channels, channels)
         self.self_attention = nn.MultiheadAttention(channels, config.heads, batch_first=True)
         self.self_norm = nn.LayerNorm(channels)
@@ -159,7 +178,7 @@ class PlanDecoder(nn.Module):
         queries = self.query_fuser(torch.cat([steps, commands], dim=-1))
         if self.ego_embedding is not None:
             queries = queries + self.ego_embedding(ego).unsqueeze(1)
-        queries = queries + self.glance(bev).unsqueeze(1)
+        queries = queries + (self.glance(bev) + self.peaks(bev)).unsqueeze(1)
 
         places = (self.x_embedding + self.y_embedding).flatten(0, 1)
         cells = self.tokens(bev.flatten(2).transpose(1, 2)) + places
