@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from wpt_policy.network.bev_encoder import cell_centres
-from wpt_policy.network.plan_decoder import LARGEST_CORRECTION_M, LOOK_OFFSETS_M, PlanDecoder, PlanRefinement
+from wpt_policy.network.plan_decoder import LARGEST_CORRECTION_M, LOOK_OFFSETS_M, PeakGlance, PlanDecoder, PlanRefinement
 from wpt_policy.policy_config import BevGrid, PlanDecoderConfig
 
 GRID = BevGrid(x_range_m=(-8.0, 24.0), y_range_m=(-10.0, 10.0), cell_m=1.0, heights_m=(0.0,))
@@ -114,6 +114,23 @@ def test_the_second_look_moves_a_step_by_a_bounded_correction(push: float) -> No
         corrected = network(*given)[1]
     expected = torch.full_like(first, LARGEST_CORRECTION_M if push > 0 else -LARGEST_CORRECTION_M)
     torch.testing.assert_close(corrected - first, expected, rtol=0, atol=1e-4)
+
+
+def test_one_cell_that_stands_out_is_seen_wherever_it_is_in_its_block() -> None:
+    torch.manual_seed(0)
+    glance = PeakGlance(GRID, bev_channels=CHANNELS, channels=16).eval()
+
+    def with_lamp(*cells: tuple[int, int]) -> Tensor:
+        bev = torch.zeros(1, CHANNELS, *GRID.shape)
+        for row, column in cells:
+            bev[:, :, row, column] = 3.0
+        return glance(bev)
+
+    dark, lit = with_lamp(), with_lamp((17, 9))
+    assert (lit - dark).abs().max() > 1e-3
+    # Blocks of 8 x 10 cells here: elsewhere in the block it is the same lamp, in another block another one.
+    assert torch.equal(with_lamp((20, 1)), lit) and torch.equal(with_lamp((17, 9), (18, 3)), lit)
+    assert not torch.equal(with_lamp((17, 12)), lit)
 
 
 def lanes(random: torch.Generator, batch: int) -> tuple[Tensor, Tensor]:

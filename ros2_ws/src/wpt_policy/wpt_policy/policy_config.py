@@ -17,7 +17,7 @@ from wpt_policy.image_input import ImageInputSpec
 from wpt_policy.strict_json import BundleError, read_dataclass, read_object, written
 
 # 2: the ego's motion read in the fusion; the plan decoder's glance and second look.
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 OUTPUT_FRAME = "base_link"
 
 # Ego inputs a policy may read, and what each is divided by on its way into the network, so that city driving
