@@ -12,6 +12,7 @@ from wpt_policy.baselines import ConstantVelocityPlanner, StopPlanner
 from wpt_policy.bundle import CONFIG_FILE, WEIGHTS_FILE, PolicyBundle, save_bundle
 from wpt_policy.planner import Planner
 from wpt_policy.policy_config import BundleError
+from wpt_policy.policy_config import FORMAT_VERSION
 from wpt_policy.registry import UnknownPlannerError, announced_planners, make_planner
 from wpt_policy.runner import DeviceError, PolicyRunner
 
@@ -112,7 +113,7 @@ def test_cli_verify(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
 def test_cli_show(capsys: pytest.CaptureFixture[str]) -> None:
     assert policy_cli.main(["show", "tried"]) == 0
     out = capsys.readouterr().out
-    assert '"format_version": 2' in out and "never drive with them" in out
+    assert f'"format_version": {FORMAT_VERSION}' in out and "never drive with them" in out
     assert policy_cli.main(["show", "nobody"]) == 1
 
 
