@@ -124,7 +124,8 @@ def test_wrong_values_give_a_named_error_or_nothing(path: tuple[str, ...], value
         # values out of bounds
         ("format_version", 0, "format_version"),
         ("format_version", 1, "format_version"),
-        ("format_version", 3, "format_version"),
+        ("format_version", 2, "format_version"),
+        ("format_version", 4, "format_version"),
         ("name", "../escape", "name"),
         ("name", "", "name"),
         ("plan.steps", 0, "plan.steps"),

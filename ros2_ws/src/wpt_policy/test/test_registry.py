@@ -11,8 +11,7 @@ from wpt_policy import policy_cli, registry
 from wpt_policy.baselines import ConstantVelocityPlanner, StopPlanner
 from wpt_policy.bundle import CONFIG_FILE, WEIGHTS_FILE, PolicyBundle, save_bundle
 from wpt_policy.planner import Planner
-from wpt_policy.policy_config import BundleError
-from wpt_policy.policy_config import FORMAT_VERSION
+from wpt_policy.policy_config import FORMAT_VERSION, BundleError
 from wpt_policy.registry import UnknownPlannerError, announced_planners, make_planner
 from wpt_policy.runner import DeviceError, PolicyRunner
 

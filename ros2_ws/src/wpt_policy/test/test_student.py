@@ -87,10 +87,10 @@ GOLDEN: dict[str, float] = {
     "bev std": 0.9906945,
     "fused mean": 0.6910791,
     "fused std": 0.7990915,
-    "queries std": 1.019655,
-    "plan mean x": 8.252641,
-    "plan end x": 14.19254,
-    "plan end y": 0.2509439,
+    "queries std": 1.031952,
+    "plan mean x": 8.906256,
+    "plan end x": 15.27317,
+    "plan end y": -1.136336,
 }
 
 
