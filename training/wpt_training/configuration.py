@@ -200,9 +200,9 @@ class DistillationConfig:
 
     logits: which of Eq 16's heads: "all", "imitation", or "best_per_head" (a variant of the authors' code: each head's own
     best candidate). reward_share: of a batch's samples, one at least, that Eq 16 is computed for where queries are kept
-    (stages.teacher_queries), since each needs a roll-out. reward_model: "own_losses" (it goes on learning from its own only), "frozen", or "coupled" (the
-    authors' variant: Eq 16 reaches it and the target is not detached). rule_losses: a control that gives the student the rules' losses from
-    truth and no teacher. teacher_choice: "reward", "imitation", "confidence", "random" or "oracle".
+    (stages.teacher_queries), since each needs a roll-out. reward_model: "own_losses" (it goes on learning from its own
+    only), "frozen", or "coupled" (the authors' variant: Eq 16 reaches it and the target is not detached). rule_losses: a
+    control that gives the student the rules' losses from truth and no teacher. teacher_choice: "reward", "imitation", "confidence", "random" or "oracle".
     """
 
     policy: float = 0.0
@@ -241,8 +241,8 @@ class ExperimentConfig:
     """A whole run. student: the shipped network's sizes, smaller than the teacher's (world.network).
 
     student_joint: the student's encoder goes on learning with the plan; off, it stays as its perception pre-training left
-    it, every set's view is computed once, and a sample costs a fifth.
-    emphasis: of the samples in the student's stage. forgotten_history: share of the samples whose remembered view is taken away in the student's stage.
+    it, every set's view is computed once, and a sample costs a fifth. emphasis: of the samples in the student's stage.
+    forgotten_history: share of the samples whose remembered view is taken away in the student's stage.
     precision: "float32", "bfloat16" or "probe" (bfloat16 where a short probe finds it faster). workers: of the data
     loader. checkpoint_minutes: between checkpoints. deterministic: torch's deterministic algorithms.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -154,9 +155,11 @@ class StudentStage:
         views = None if self.views is None else self.views.of
         moving = batch[: round(self.config.emphasis.standing_share * len(batch))]
         stood = standing_start(moving, self.config.student.plan.dt_s)
-        seen = joined(forgetting(batch, self.config.forgotten_history), stood)
+        remembered = forgetting(batch, self.config.forgotten_history).history_valid
+        told = joined(batch, stood)
+        seen = dataclasses.replace(told, history_valid=torch.cat([remembered, stood.history_valid]))
         output = self.student(seen, views, moving.earlier_from_present)
-        losses = student_losses(output, joined(batch, stood), self.config.losses)
+        losses = student_losses(output, told, self.config.losses)
         # What is made up stays out of rules and distillation.
         output = _part(output, len(batch))
         if self.distillation.rule_losses > 0:

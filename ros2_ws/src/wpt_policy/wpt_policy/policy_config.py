@@ -16,7 +16,7 @@ from wpt_policy.frame import Command
 from wpt_policy.image_input import ImageInputSpec
 from wpt_policy.strict_json import BundleError, read_dataclass, read_object, written
 
-# 2: the ego's motion read in the fusion; the plan decoder's glance and second look.
+# 2: the ego's motion read in the fusion; the plan decoder's glance and second look. 3: its peaks, and a bounded correction.
 FORMAT_VERSION = 3
 OUTPUT_FRAME = "base_link"
 

@@ -30,6 +30,12 @@ def feedforward(channels: int, hidden: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, outputs))
 
 
+def coarse_blocks(grid: BevGrid) -> tuple[int, int]:
+    """Return how many blocks of about BLOCK_M the grid has along x and y."""
+    count_x, count_y = (max(1, round(cells * grid.cell_m / BLOCK_M)) for cells in grid.shape)
+    return count_x, count_y
+
+
 class SceneGlance(nn.Module):
     """The whole bird's-eye view in coarse blocks, each at its own place -> one embedding.
 
@@ -39,7 +45,7 @@ class SceneGlance(nn.Module):
 
     def __init__(self, grid: BevGrid, *, bev_channels: int, channels: int):
         super().__init__()
-        self.blocks = tuple(max(1, round(cells * grid.cell_m / BLOCK_M)) for cells in grid.shape)
+        self.blocks = coarse_blocks(grid)
         self.reduce = nn.Linear(bev_channels, BLOCK_CHANNELS)
         self.mix = feedforward(BLOCK_CHANNELS * self.blocks[0] * self.blocks[1], channels, channels)
 
@@ -57,7 +63,7 @@ class PeakGlance(nn.Module):
 
     def __init__(self, grid: BevGrid, *, bev_channels: int, channels: int):
         super().__init__()
-        self.blocks = tuple(max(1, round(cells * grid.cell_m / BLOCK_M)) for cells in grid.shape)
+        self.blocks = coarse_blocks(grid)
         self.reduce = nn.Conv2d(bev_channels, BLOCK_CHANNELS, 1)
         self.mix = feedforward(BLOCK_CHANNELS * self.blocks[0] * self.blocks[1], channels, channels)
 
