@@ -340,7 +340,7 @@ def compact() -> ExperimentConfig:
 
 def short() -> ExperimentConfig:
     """compact's networks with about half of its data and of its samples seen: one seed's chain in two hours on two cores."""
-    return _with_samples(compact(), name="short", rows=14_000, perception=28_000, world=10_000, teacher=8_000, student=40_000)
+    return _with_samples(compact(), name="short", rows=14_000, perception=28_000, world=10_000, teacher=24_000, student=40_000)
 
 
 def tiny() -> ExperimentConfig:

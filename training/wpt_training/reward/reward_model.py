@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wpt_policy.network.plan_decoder import SceneGlance
+from wpt_policy.network.plan_decoder import PeakGlance, SceneGlance
 from wpt_policy.policy_config import BevGrid
 from wpt_scenes.metrics.rectangles import EgoFootprint
 
@@ -71,9 +71,10 @@ class RewardModel(nn.Module):
         self.config, self.steps, self.grid = config, steps, grid
         channels = config.channels
         self.world = _WorldEncoder(world_channels, channels, 1 + steps)
-        self.glance = (
-            SceneGlance(grid, bev_channels=world_channels, channels=channels) if config.sampled_features else None
-        )
+        self.glance = self.peaks = None
+        if config.sampled_features:
+            self.glance = SceneGlance(grid, bev_channels=world_channels, channels=channels)
+            self.peaks = PeakGlance(grid, bev_channels=world_channels, channels=channels)
         self.trajectory = _TrajectoryEncoder(
             world_channels if config.sampled_features else 0, channels, steps, grid, footprint
         )
@@ -101,8 +102,9 @@ class RewardModel(nn.Module):
             features, candidates = features.float(), candidates.float()
             world = self.world(features)
             if self.glance is not None:
-                # Means over cells do not tell where something is, and what is imitated depends on that.
-                world = world + self.glance(features[:, 0])
+                # Means over cells do not tell where something is, and what is imitated depends on that; nor do they show
+                # a signal's lamp, which fills one cell.
+                world = world + self.glance(features[:, 0]) + self.peaks(features[:, 0])
             world = world.unsqueeze(1).expand(-1, candidates.shape[1], -1)
             fused = self.fusion(torch.cat([world, self.trajectory(features, candidates)], dim=-1))
             imitation = self.imitation_head(fused).squeeze(-1)

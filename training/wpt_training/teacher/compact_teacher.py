@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from wpt_policy.network.plan_decoder import SceneGlance
+from wpt_policy.network.plan_decoder import PeakGlance, SceneGlance
 from wpt_policy.policy_config import BevGrid
 
 from wpt_training.configuration import TeacherConfig
@@ -38,7 +38,7 @@ DISPLACEMENT_SCALE_M = 5.0
 
 class CompactTeacher(nn.Module):
     """Tokens (k, t): a query for the step, an embedding of the command, the whole anchor and its step t, a
-    glance at the present, and the features of its frame where the anchor would be then. Self-attention among a candidate's steps,
+    glance at the present, at means and at what stands out, and the features of its frame where the anchor would be then. Self-attention among a candidate's steps,
     attention of each step over all cells of the frame of its arrival time, feed-forward; a norm after each;
     then the residual and the confidence.
 
@@ -78,6 +78,7 @@ class CompactTeacher(nn.Module):
         self.step_embedding = _mlp(6, channels, channels)
         self.sample_embedding = _mlp(len(SAMPLED_AHEAD_M) * world_channels, channels, channels)
         self.glance = SceneGlance(grid, bev_channels=world_channels, channels=channels)
+        self.peaks = PeakGlance(grid, bev_channels=world_channels, channels=channels)
         self.ego_embedding = _mlp(len(ego_inputs), channels, channels) if ego_inputs else None
         self.query_norm = nn.LayerNorm(channels)
         self.self_attention = nn.MultiheadAttention(channels, config.heads, batch_first=True)
@@ -158,13 +159,14 @@ class CompactTeacher(nn.Module):
         read = sampled(frames, by_frame.flatten(1, 2), self.grid)
         read = self._from_frames(read.unflatten(1, by_frame.shape[1:3]).flatten(2), batch, count, steps)
 
+        present = present.float()
         queries = (
             self.step_queries
             + self.command_embedding(command)[:, None, None]
             + self.trajectory_embedding(anchors.flatten(2) / POSITION_SCALE_M).unsqueeze(2)
             + self.step_embedding(of_step)
             + self.sample_embedding(read)
-            + self.glance(present.float())[:, None, None]
+            + (self.glance(present) + self.peaks(present))[:, None, None]
         )
         if self.ego_embedding is not None:
             if motion is None:
