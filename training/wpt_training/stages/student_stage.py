@@ -25,6 +25,8 @@ from wpt_training.stages.teacher_queries import CHOSEN, NEAREST
 from wpt_training.stages.teacher_stage import TrainedTeacher
 from wpt_training.student.distillation import (
     Target,
+    neighbours,
+    path_target,
     policy_loss,
     raw_logits,
     side_by_side,
@@ -203,8 +205,9 @@ class StudentStage:
             losses["policy"] = policy_loss(output.projected, picked(candidates.queries, winner))
             weighted = weighted + distillation.policy * losses["policy"]
         if distillation.world_reward > 0:
-            target = self._target(logits, candidates, frames, batch, winner, in_truth)
-            losses["world_reward"] = self._eq_16(output, frames, target)
+            changes = self._changes(output)
+            target = self._target(logits, candidates, frames, batch, winner, in_truth, changes)
+            losses["world_reward"] = self._eq_16(output, frames, target, changes)
             weighted = weighted + distillation.world_reward * losses["world_reward"]
         if self.reward_learns:
             inputs = self.rules.inputs(batch, frames, share)
@@ -244,17 +247,24 @@ class StudentStage:
         batch: Batch,
         winner: Tensor,
         in_truth: bool,
+        changes: Tensor | None,
     ) -> Target:
         if in_truth:
-            return truth_target(self.reward, frames, batch.future, batch.future_valid)
+            return truth_target(self.reward, frames, batch.future, batch.future_valid, changes)
+        if changes is not None:
+            return path_target(self.reward, frames, picked(candidates.positions, winner), changes)
         coupled, variant = self.distillation.reward_model == "coupled", self.distillation.logits
         raw = raw_logits(self.reward, frames, candidates.positions, learns=True) if coupled else side_by_side(logits)
         return teacher_target(raw, winner, variant, detached=not coupled)
 
-    def _eq_16(self, output: StudentTraining, frames: Tensor, target: Target) -> Tensor:
+    def _changes(self, output: StudentTraining) -> Tensor | None:
+        spread = self.distillation.smoothing_m
+        return neighbours(output.plan.positions.detach().float(), spread) if spread > 0 else None
+
+    def _eq_16(self, output: StudentTraining, frames: Tensor, target: Target, changes: Tensor | None) -> Tensor:
         coupled = self.distillation.reward_model == "coupled"
         return world_reward_loss(
-            self.reward, frames, output.plan.positions, target, self.distillation.logits, coupled=coupled
+            self.reward, frames, output.plan.positions, target, self.distillation.logits, coupled=coupled, changes=changes
         )
 
     def _by_step(
@@ -280,12 +290,12 @@ class StudentStage:
             losses["policy"] = policy_loss(output.projected, plan.queries)
             weighted = weighted + distillation.policy * losses["policy"]
         if distillation.world_reward > 0:
+            changes = self._changes(output)
             if in_truth:
-                target = truth_target(self.reward, plan.frames, batch.future, batch.future_valid)
+                target = truth_target(self.reward, plan.frames, batch.future, batch.future_valid, changes)
             else:
-                raw = raw_logits(self.reward, plan.frames, plan.positions.unsqueeze(1))
-                target = teacher_target(raw, torch.zeros_like(batch.command), "all")
-            losses["world_reward"] = self._eq_16(output, plan.frames, target)
+                target = path_target(self.reward, plan.frames, plan.positions, changes)
+            losses["world_reward"] = self._eq_16(output, plan.frames, target, changes)
             weighted = weighted + distillation.world_reward * losses["world_reward"]
         imitation, simulation = by_target.losses()
         return self._with_own(losses, weighted, imitation, simulation)

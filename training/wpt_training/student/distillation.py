@@ -20,6 +20,8 @@ from wpt_training.teacher.candidates import Candidates, picked
 from wpt_training.teacher.teacher_losses import nearest_candidate
 
 VARIANTS = ("all", "imitation", "best_per_head")
+# Neighbours of a path over which its logits are averaged where they are smoothed.
+NEIGHBOURS = 16
 
 
 class Target(NamedTuple):
@@ -71,6 +73,40 @@ def side_by_side(logits: RewardLogits) -> Tensor:
     return torch.cat([logits.imitation.unsqueeze(-1), logits.simulation], dim=-1).float()
 
 
+def smooth_part(positions: Tensor) -> Tensor:
+    """Return the nearest paths of constant acceleration from the ego: [..., T, 2] fitted with t and t^2 by least squares.
+
+    With fewer than three steps that is the path itself.
+    """
+    basis = _basis(positions.shape[-2], positions)
+    return basis @ (torch.linalg.pinv(basis) @ positions)
+
+
+def neighbours(positions: Tensor, spread_m: float, count: int = NEIGHBOURS) -> Tensor:
+    """Return [B, count, T, 2] changes of paths [B, T, 2], drawn from torch's random state: a t + b t^2 with t = 1 at the
+    last step and both normal with a standard deviation of spread_m.
+    """
+    basis = _basis(positions.shape[-2], positions)
+    drawn = torch.randn(len(positions), count, basis.shape[1], 2).to(positions)
+    return spread_m * (basis @ drawn)
+
+
+def path_logits(reward_model: RewardModel, frames: Tensor, positions: Tensor, changes: Tensor | None) -> Tensor:
+    """Return raw logits [B, 1 + R] of one path a sample [B, T, 2]; with changes (neighbours) their mean around its smooth part.
+
+    A reward model has seen a few smooth candidates a sample. Between them its logits are rough: their slope at a student's
+    plan pointed towards the true future as little as a random direction does (training/README.md).
+    """
+    if changes is None:
+        return raw_logits(reward_model, frames, positions.unsqueeze(1))[:, 0]
+    return raw_logits(reward_model, frames, smooth_part(positions.float()).unsqueeze(1) + changes).mean(dim=1)
+
+
+def _basis(steps: int, like: Tensor) -> Tensor:
+    time = torch.arange(1, steps + 1, device=like.device, dtype=like.dtype) / steps
+    return torch.stack([time, time.square()], dim=1)
+
+
 def teacher_target(logits: Tensor, winner: Tensor, variant: str = "all", *, detached: bool = True) -> Target:
     """Return the target from the teacher's candidates.
 
@@ -83,17 +119,24 @@ def teacher_target(logits: Tensor, winner: Tensor, variant: str = "all", *, deta
     return Target(target.detach() if detached else target, torch.ones_like(winner, dtype=torch.bool))
 
 
-def truth_target(reward_model: RewardModel, frames: Tensor, future: Tensor, future_valid: Tensor) -> Target:
+def path_target(reward_model: RewardModel, frames: Tensor, positions: Tensor, changes: Tensor | None) -> Target:
+    """Return one path's logits as a target without gradient. positions: [B, T, 2] of the teacher's choice."""
+    with torch.no_grad():
+        logits = path_logits(reward_model, frames, positions, changes)
+    return Target(logits, torch.ones(len(positions), dtype=torch.bool, device=positions.device))
+
+
+def truth_target(
+    reward_model: RewardModel, frames: Tensor, future: Tensor, future_valid: Tensor, changes: Tensor | None = None
+) -> Target:
     """Return the target of the first part of the curriculum: the logits of the true trajectory, without
     gradient.
 
-    future: [B, T, 2 or more]; a sample whose future is not known to the end is left out.
+    future: [B, T, 2 or more]; a sample whose future is not known to the end is left out. changes: as in path_logits.
     """
     known = future_valid.all(dim=1)
     true = torch.where(known[:, None, None], future[..., :2].float(), torch.zeros_like(future[..., :2]))
-    with torch.no_grad():
-        logits = raw_logits(reward_model, frames, true.unsqueeze(1))
-    return Target(logits[:, 0], known)
+    return path_target(reward_model, frames, true, changes)._replace(known=known)
 
 
 def world_reward_loss(
@@ -104,15 +147,19 @@ def world_reward_loss(
     variant: str = "all",
     *,
     coupled: bool = False,
+    changes: Tensor | None = None,
 ) -> Tensor:
     """Eq 16: the mean squared difference of raw logits between the student's plan [B, T, 2] and the target.
 
     Raw, since a softmax over a single trajectory is always 1. variant "imitation": of that head alone. The
     reward model gets no gradient, only the student's positions do; coupled (the authors' variant): it does,
-    and learns by this too.
+    and learns by this too. changes: as in path_logits, the target's own; not with coupled.
     """
     _check(variant)
-    logits = raw_logits(reward_model, frames, student_positions.unsqueeze(1), learns=coupled)[:, 0]
+    if coupled:
+        logits = raw_logits(reward_model, frames, student_positions.unsqueeze(1), learns=True)[:, 0]
+    else:
+        logits = path_logits(reward_model, frames, student_positions, changes)
     squared = (logits - target.logits).square()
     squared = squared[:, :1] if variant == "imitation" else squared
     kept = torch.where(target.known.unsqueeze(1), squared, torch.zeros_like(squared))
