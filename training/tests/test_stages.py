@@ -283,6 +283,7 @@ STUDENTS = {
     "baseline": DistillationConfig(),
     "policy": DistillationConfig(policy=1.0),
     "full": FULL,
+    "smoothed": dataclasses.replace(FULL, smoothing_m=1.0),
     "rules": DistillationConfig(rule_losses=1.0),
     "imitation": dataclasses.replace(FULL, logits="imitation"),
     "frozen": dataclasses.replace(FULL, reward_model="frozen"),
@@ -371,9 +372,16 @@ def test_kept_queries_stand_for_the_teacher(samples: Samples, tmp_path: Path) ->
         TeacherQueries(REFERENCE, asked.world, TrainedTeacher(teacher=asked.teacher, reward=None))
 
 
+@pytest.mark.parametrize("row", ["full", "smoothed"])
 @pytest.mark.parametrize("share", [0.0, 0.9])
-def test_student_of_the_reference_teacher(samples: Samples, share: float) -> None:
-    check_gradients(student_stage(FULL, REFERENCE), samples.whole, share)
+def test_student_of_the_reference_teacher(samples: Samples, share: float, row: str) -> None:
+    check_gradients(student_stage(STUDENTS[row], REFERENCE), samples.whole, share)
+
+
+@pytest.mark.parametrize("changes", [{"logits": "best_per_head"}, {"reward_model": "coupled"}])
+def test_the_authors_variants_are_not_smoothed(changes: dict[str, str]) -> None:
+    with pytest.raises(TrainingError, match="smoothing_m"):
+        dataclasses.replace(STUDENTS["smoothed"], **changes)
 
 
 def test_eq_16_leaves_the_reward_model_alone_unless_coupled(samples: Samples) -> None:
@@ -387,7 +395,7 @@ def test_eq_16_leaves_the_reward_model_alone_unless_coupled(samples: Samples) ->
         assert moved == reached, model
 
 
-@pytest.mark.parametrize("row", ["baseline", "full"])
+@pytest.mark.parametrize("row", ["baseline", "full", "smoothed"])
 def test_student_overfits_and_resumes(samples: Samples, row: str, tmp_path: Path) -> None:
     losses = overfit(student_stage(STUDENTS[row]), samples.whole, 60)
     assert losses[-1]["displacement"] < 0.5 * losses[0]["displacement"]

@@ -12,10 +12,15 @@ from wpt_training.configuration import RewardConfig
 from wpt_training.errors import TrainingError
 from wpt_training.reward.reward_model import RewardLogits, RewardModel
 from wpt_training.student.distillation import (
+    NEIGHBOURS,
     Target,
+    neighbours,
+    path_logits,
+    path_target,
     policy_loss,
     raw_logits,
     side_by_side,
+    smooth_part,
     teacher_choice,
     teacher_target,
     truth_target,
@@ -161,6 +166,60 @@ def test_a_student_learns_to_score_as_its_target():
         optimiser.step()
         losses.append(loss.item())
     assert losses[-1] < 0.2 * losses[0]
+
+
+def smooth_path(speed: float, acceleration: float, steps: int = STEPS) -> torch.Tensor:
+    time = torch.arange(1, steps + 1) / steps
+    along = speed * time + acceleration * time.square()
+    return torch.stack([along, 0.1 * along], dim=-1).unsqueeze(0)
+
+
+def test_the_smooth_part_keeps_constant_acceleration_and_drops_the_rest():
+    path = smooth_path(20.0, -6.0, steps=6)
+    assert torch.allclose(smooth_part(path), path, atol=1e-4)
+    shaken = path.clone()
+    shaken[0, ::2, 1] += 0.2
+    shaken[0, 1::2, 1] -= 0.2
+    assert (smooth_part(shaken) - path).norm(dim=-1).mean() < 0.06
+    assert torch.allclose(smooth_part(smooth_part(shaken)), smooth_part(shaken), atol=1e-4)
+
+
+def test_neighbours_are_smooth_and_of_the_given_spread():
+    torch.manual_seed(0)
+    changes = neighbours(torch.zeros(2, 6, 2), 1.0, count=4000)
+    assert changes.shape == (2, 4000, 6, 2) and torch.allclose(smooth_part(changes), changes, atol=1e-4)
+    # a t + b t^2: variances add to t^2 + t^4.
+    assert changes[:, :, -1].std() == pytest.approx(2.0**0.5, rel=0.05)
+    assert changes[:, :, 2].std() == pytest.approx((0.5**2 + 0.5**4) ** 0.5, rel=0.05)
+    torch.manual_seed(3)
+    first = neighbours(torch.zeros(1, STEPS, 2), 0.5)
+    torch.manual_seed(3)
+    assert first.shape[1] == NEIGHBOURS and torch.equal(first, neighbours(torch.zeros(1, STEPS, 2), 0.5))
+
+
+def test_smoothed_logits_are_the_mean_over_neighbours_by_hand():
+    path = smooth_path(3.0, 1.0)
+    changes = torch.zeros(1, 2, STEPS, 2)
+    changes[0, 0, -1], changes[0, 1, -1] = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 2.0])
+    # Logits 2 x, 3 y, 5 at (4, 0.4), moved by (1, 0) and by (0, 2).
+    found = path_logits(Linear(), frames(), path, changes)[0].tolist()
+    assert found == pytest.approx([9.0, 4.2, 5.0], abs=1e-4)
+    assert path_target(Linear(), frames(), path, changes).logits[0].tolist() == pytest.approx(found, abs=1e-4)
+    assert path_logits(Linear(), frames(), path, None)[0].tolist() == pytest.approx([8.0, 1.2, 5.0])
+
+
+def test_a_smoothed_reward_asks_for_smooth_changes_alone():
+    torch.manual_seed(0)
+    reward = RewardModel(RewardConfig(channels=16), 4, STEPS, GRID).eval()
+    seen, positions = frames(), (smooth_path(9.0, -2.0) + 0.2 * torch.randn(1, STEPS, 2)).requires_grad_(True)
+    changes = neighbours(positions.detach(), 1.0)
+    target = path_target(reward, seen, smooth_path(12.0, 0.0), changes)
+    world_reward_loss(reward, seen, positions, target, changes=changes).backward()
+    gradient = positions.grad
+    assert gradient.abs().sum() > 0 and torch.allclose(smooth_part(gradient), gradient, atol=1e-5)
+    same = world_reward_loss(reward, seen, smooth_path(12.0, 0.0), target, changes=changes)
+    assert same.item() == pytest.approx(0.0, abs=1e-6)
+    assert not target.logits.requires_grad and all(parameter.grad is None for parameter in reward.parameters())
 
 
 def candidates() -> Candidates:
