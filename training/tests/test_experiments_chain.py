@@ -66,6 +66,17 @@ def test_heads_are_judged_on_candidates_and_on_the_plans_of_both_students(chain:
     assert 0.0 <= on_plans["NC"]["base_rate"] <= 1.0
 
 
+def test_slopes_say_where_eq_16_pushes_the_plans_of_the_baseline(chain: Place) -> None:
+    facts = facts_of(chain.runs, "slopes:teacher@1")
+    assert facts["student"] == "baseline" and set(facts["slopes"]) == {"as printed", "smoothed"}
+    for by_target in facts["slopes"].values():
+        assert set(by_target) == {"truth", "teacher"}
+        for found in by_target.values():
+            assert set(found) == {"gradient_norm", "cosine", "distance_m", *RULES}
+            assert found["gradient_norm"] >= 0.0 and -1.0 <= found["cosine"] <= 1.0
+            assert abs(found["distance_m"]) <= facts["moved_m"] + 1e-6 and all(abs(found[rule]) <= 1.0 for rule in RULES)
+
+
 def test_outcomes_keep_their_states_and_rank_them(chain: Place) -> None:
     facts = facts_of(chain.runs, "outcomes:teacher@1")
     with np.load(job_folder(chain.runs, "outcomes:teacher@1") / "states.npz") as file:
@@ -119,7 +130,7 @@ def test_the_tables_hold_what_was_run_and_mark_what_was_not(chain: Place, tmp_pa
     assert "no claim (1 of 3 seeds" in text and "branched: not run." in text
     reports = results["teacher_reports"]
     assert set(reports) == {"1"} and set(reports["1"]["candidates"]) == {"train", "dev", "test"}
-    assert reports["1"]["heads"]["heads"] and reports["1"]["branches"] is None
+    assert reports["1"]["heads"]["heads"] and "| smoothed | teacher |" in text and reports["1"]["branches"] is None
     variants = reports["1"]["variants"]
     assert variants["teacher"]["rank"]["rank_chosen_m"] > 0.0 and variants["teacher-plain"] is None
     assert "| teacher | 1 | " in text and "| teacher without TTC | not run |" in text
@@ -135,7 +146,7 @@ def test_runs_from_before_the_reports_still_make_tables(chain: Place, tmp_path: 
     shutil.copytree(chain.runs, old.runs)
     (old.runs.parent / "samples").symlink_to(chain.runs.parent / "samples")
     figures = facts_of(old.runs, "candidates-dev:teacher@1")["candidates"]
-    for kind in ("candidates-train", "candidates-dev", "candidates-test", "heads", "outcomes", "truth-bev"):
+    for kind in ("candidates-train", "candidates-dev", "candidates-test", "heads", "slopes", "outcomes", "truth-bev"):
         shutil.rmtree(old.runs / kind)
     for row in ("truth-bev", "truth-bev-motion"):
         shutil.rmtree(job_folder(old.runs, f"evaluate:{row}"))
@@ -145,6 +156,7 @@ def test_runs_from_before_the_reports_still_make_tables(chain: Place, tmp_path: 
     text = write_results(old, "A", tmp_path / "out", "wpt-train paper", variants=False).read_text()
     assert "| | wanted | dev, all |" in text and "Not run: train, test." in text
     assert "log-replayed: not run." in text and "plans of students: not run." in text
+    assert "at a student's plans: not run." in text
     assert "| imitation from the true bird's-eye view (visible part) | - | 0 of 1 | not run" in text
 
 

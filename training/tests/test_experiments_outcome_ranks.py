@@ -131,7 +131,7 @@ def test_variants_are_a_line_each_with_the_mean_over_seeds() -> None:
         ranks = {"rank_chosen_m": metres, "rank_random_m": 2 * metres, "rank_oracle_m": metres / 2}
         return {"rank": ranks, "head_auroc": {"NC": nc, "DAC": 0.75}}
 
-    nothing = {"rules_truth_share": None, "candidates": {}, "heads": None, "outcomes": None, "branches": None}
+    nothing = {"rules_truth_share": None, "candidates": {}, "heads": None, "slopes": None, "outcomes": None, "branches": None}
     plain = {"rank": dev(1.0, None)["rank"], "head_auroc": {}}
     reports = {
         "1": {**nothing, "variants": {"teacher": dev(1.0, 0.5), "teacher-plain": plain, "teacher-no-nc": None}},

@@ -362,6 +362,12 @@ def _heads(place: Place, row: str, seed: int) -> dict[str, Any]:
     return head_report(place, row, seed)
 
 
+def _slopes(place: Place, row: str, seed: int) -> dict[str, Any]:
+    from wpt_training.experiments.slope_report import slope_report
+
+    return slope_report(place, row, seed)
+
+
 def _candidates(split: str) -> Callable[[Place, str, int], dict[str, Any]]:
     def run(place: Place, row: str, seed: int) -> dict[str, Any]:
         from wpt_training.experiments.candidate_reports import candidate_report
@@ -417,6 +423,7 @@ JOBS: Mapping[str, Callable[[Place, str, int], dict[str, Any] | None]] = {
     "truth-bev": _truth_bev,
     **{f"candidates-{split}": _candidates(split) for split in SPLITS},
     "heads": _heads,
+    "slopes": _slopes,
     "outcomes": _outcomes,
     "branches": _branches,
     "evaluate": _evaluate,

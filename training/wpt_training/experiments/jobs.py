@@ -31,7 +31,7 @@ DONE_FILE = "done.json"
 TEST_LOG = "test_runs.jsonl"
 ON_TEST = ("evaluate", "drive", "candidates-test")
 # Reports about a teacher's candidates, for compact teachers (whole trajectories); the first process of several does them.
-REPORTS = (*(f"candidates-{split}" for split in SPLITS), "heads", "outcomes", "branches")
+REPORTS = (*(f"candidates-{split}" for split in SPLITS), "heads", "slopes", "outcomes", "branches")
 # Branching drives every candidate of hundreds of states: once is enough.
 BRANCHED_SEED = 1
 # Rows that see the true bird's-eye view (truth_bev_rows).
@@ -189,7 +189,7 @@ def _tier_jobs(
 
 
 def _report_jobs(tier: str, seed: int, drive: bool) -> Iterable[Job]:
-    """Every teacher's candidates on dev; of those that carry claims the other splits, the heads, and how the ranks come true
+    """Every teacher's candidates on dev; of those that carry claims the other splits, the heads, where Eq 16 pushes, and how the ranks come true
     (which, like the closed loop, needs the driving world).
     """
     for teacher in (t for t in TEACHERS if t.tier == tier):
@@ -201,6 +201,7 @@ def _report_jobs(tier: str, seed: int, drive: bool) -> Iterable[Job]:
             needs = (job_name("cache", "dev"), "world", trained)
             students = tuple(job_name("student", student, seed) for student in JUDGED_STUDENTS)
             yield Job(kind="heads", row=name, seed=seed, needs=(*needs, *students))
+            yield Job(kind="slopes", row=name, seed=seed, needs=(*needs, students[0]))
             outcomes = Job(kind="outcomes", row=name, seed=seed, needs=needs)
             yield outcomes
             if drive and seed == BRANCHED_SEED:

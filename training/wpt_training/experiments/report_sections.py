@@ -1,5 +1,5 @@
 """The reports about a teacher as sections of the tables: its candidates by split, beside those of its variants, its reward's
-heads, and how its ranks come true. What was not run says so.
+heads, where it pushes plans, and how its ranks come true. What was not run says so.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from wpt_training.experiments.rows import DEFAULT_TEACHER, SEEDS, teacher_varian
 # Beside the means over parts, what candidate_report returns.
 _OTHER = ("rank", "head_auroc")
 _INACTIVE = "inactive_"
+_SLOPE = ("gradient_norm", "cosine", "distance_m")
 _RANKS = ("rank_chosen_m", "rank_random_m", "rank_oracle_m")
 # What is wanted of candidates.
 _WANTED = {
@@ -39,6 +40,7 @@ def teacher_reports(collected: Collected, row: str = DEFAULT_TEACHER) -> dict[st
                 "variants": variants,
                 "candidates": collected.candidates(row, seed),
                 "heads": collected.facts(job_name("heads", row, seed)),
+                "slopes": collected.facts(job_name("slopes", row, seed)),
                 "outcomes": collected.facts(job_name("outcomes", row, seed)),
                 "branches": collected.facts(job_name("branches", row, seed)),
             }
@@ -62,6 +64,7 @@ def report_lines(reports: Mapping[str, Mapping[str, Any]]) -> list[str]:
         *_candidate_lines(*_first(reports, "candidates"), reports),
         *_variant_lines(reports),
         *_head_lines(*_first(reports, "heads")),
+        *_slope_lines(*_first(reports, "slopes")),
         *_rank_lines(reports),
     ]
 
@@ -165,6 +168,27 @@ def _head_lines(seed: str, facts: Mapping[str, Any] | None) -> list[str]:
                     f"{entry['observed']:.2f} ({entry['count']})" if entry["count"] else "-" for entry in found["bins"]
                 ]
                 lines.append(f"| {whose} | {head} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _slope_lines(seed: str, facts: Mapping[str, Any] | None) -> list[str]:
+    lines = ["", f"## Where world-reward distillation pushes{f' (seed {seed})' if seed else ''}", ""]
+    if facts is None:
+        return [*lines, "Gradient of Eq 16 at a student's plans: not run."]
+    names = list(next(iter(next(iter(facts["slopes"].values())).values())))
+    rules = [name for name in names if name not in _SLOPE]
+    lines += [
+        f"Gradient of Eq 16 at the plans of `{facts['student']}` on {facts['samples']} {facts['split']} samples. Cosine: of the way "
+        f"it pushes with the way to the true future. Then what changes where every plan is moved {facts['moved_m']} m (mean over "
+        "steps) that way: mean distance to the truth, and scores of the rules. Smoothed: as row `full` has it.", "",
+        "| logits | target | gradient 1/m | cosine | distance m |" + "".join(f" {rule} |" for rule in rules),
+        "|---|---|---|---|---|" + "---|" * len(rules),
+    ]  # fmt: skip
+    for way, by_target in facts["slopes"].items():
+        for target, found in by_target.items():
+            cells = [_text(found[name], 3) for name in _SLOPE[:2]]
+            cells += [f"{found[name]:+.3f}" for name in (_SLOPE[2], *rules)]
+            lines.append(f"| {way} | {target} | " + " | ".join(cells) + " |")
     return lines
 
 
