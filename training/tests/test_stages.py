@@ -283,7 +283,7 @@ STUDENTS = {
     "baseline": DistillationConfig(),
     "policy": DistillationConfig(policy=1.0),
     "full": FULL,
-    "smoothed": dataclasses.replace(FULL, smoothing_m=1.0),
+    "smoothed": dataclasses.replace(FULL, smoothing=0.15),
     "rules": DistillationConfig(rule_losses=1.0),
     "imitation": dataclasses.replace(FULL, logits="imitation"),
     "frozen": dataclasses.replace(FULL, reward_model="frozen"),
@@ -380,7 +380,7 @@ def test_student_of_the_reference_teacher(samples: Samples, share: float, row: s
 
 @pytest.mark.parametrize("changes", [{"logits": "best_per_head"}, {"reward_model": "coupled"}])
 def test_the_authors_variants_are_not_smoothed(changes: dict[str, str]) -> None:
-    with pytest.raises(TrainingError, match="smoothing_m"):
+    with pytest.raises(TrainingError, match="smoothing"):
         dataclasses.replace(STUDENTS["smoothed"], **changes)
 
 

@@ -14,7 +14,7 @@ from wpt_training.reward.reward_model import RewardLogits, RewardModel
 from wpt_training.student.distillation import (
     NEIGHBOURS,
     Target,
-    neighbours,
+    neighbour_changes,
     path_logits,
     path_target,
     policy_loss,
@@ -184,17 +184,20 @@ def test_the_smooth_part_keeps_constant_acceleration_and_drops_the_rest():
     assert torch.allclose(smooth_part(smooth_part(shaken)), smooth_part(shaken), atol=1e-4)
 
 
-def test_neighbours_are_smooth_and_of_the_given_spread():
+def test_neighbours_are_smooth_and_spread_by_a_share_of_the_length():
     torch.manual_seed(0)
-    changes = neighbours(torch.zeros(2, 6, 2), 1.0, count=4000)
+    paths = torch.cat([smooth_path(20.0, 0.0, steps=6), torch.zeros(1, 6, 2)])
+    length = 20.0 * 1.01**0.5
+    changes = neighbour_changes(paths, 0.1, count=4000)
     assert changes.shape == (2, 4000, 6, 2) and torch.allclose(smooth_part(changes), changes, atol=1e-4)
-    # a t + b t^2: variances add to t^2 + t^4.
-    assert changes[:, :, -1].std() == pytest.approx(2.0**0.5, rel=0.05)
-    assert changes[:, :, 2].std() == pytest.approx((0.5**2 + 0.5**4) ** 0.5, rel=0.05)
+    # a t + b t^2: variances add to t^2 + t^4. Who stands has no neighbours.
+    assert changes[0, :, -1].std() == pytest.approx(0.1 * length * 2.0**0.5, rel=0.05)
+    assert changes[0, :, 2].std() == pytest.approx(0.1 * length * (0.5**2 + 0.5**4) ** 0.5, rel=0.05)
+    assert not changes[1].any()
     torch.manual_seed(3)
-    first = neighbours(torch.zeros(1, STEPS, 2), 0.5)
+    first = neighbour_changes(paths, 0.1)
     torch.manual_seed(3)
-    assert first.shape[1] == NEIGHBOURS and torch.equal(first, neighbours(torch.zeros(1, STEPS, 2), 0.5))
+    assert first.shape[1] == NEIGHBOURS and torch.equal(first, neighbour_changes(paths, 0.1))
 
 
 def test_smoothed_logits_are_the_mean_over_neighbours_by_hand():
@@ -206,13 +209,16 @@ def test_smoothed_logits_are_the_mean_over_neighbours_by_hand():
     assert found == pytest.approx([9.0, 4.2, 5.0], abs=1e-4)
     assert path_target(Linear(), frames(), path, changes).logits[0].tolist() == pytest.approx(found, abs=1e-4)
     assert path_logits(Linear(), frames(), path, None)[0].tolist() == pytest.approx([8.0, 1.2, 5.0])
+    # A path that brakes to a stop is judged as it is.
+    stop = torch.tensor([[[4.0, 0.0], [5.0, 0.0], [5.0, 0.0]]])
+    assert path_logits(Linear(), frames(), stop, torch.zeros(1, 1, STEPS, 2))[0, 0].item() == pytest.approx(10.0, abs=1e-4)
 
 
 def test_a_smoothed_reward_asks_for_smooth_changes_alone():
     torch.manual_seed(0)
     reward = RewardModel(RewardConfig(channels=16), 4, STEPS, GRID).eval()
     seen, positions = frames(), (smooth_path(9.0, -2.0) + 0.2 * torch.randn(1, STEPS, 2)).requires_grad_(True)
-    changes = neighbours(positions.detach(), 1.0)
+    changes = neighbour_changes(positions, 0.15)
     target = path_target(reward, seen, smooth_path(12.0, 0.0), changes)
     world_reward_loss(reward, seen, positions, target, changes=changes).backward()
     gradient = positions.grad
@@ -220,6 +226,22 @@ def test_a_smoothed_reward_asks_for_smooth_changes_alone():
     same = world_reward_loss(reward, seen, smooth_path(12.0, 0.0), target, changes=changes)
     assert same.item() == pytest.approx(0.0, abs=1e-6)
     assert not target.logits.requires_grad and all(parameter.grad is None for parameter in reward.parameters())
+    with pytest.raises(TrainingError, match="do not go together"):
+        world_reward_loss(reward, seen, positions, target, changes=changes, coupled=True)
+
+
+def test_autocast_changes_nothing_of_smoothed_logits():
+    torch.manual_seed(0)
+    reward = RewardModel(RewardConfig(channels=16), 4, STEPS, GRID).eval()
+    seen, positions = frames(), smooth_path(40.0, -3.0)
+    torch.manual_seed(1)
+    changes = neighbour_changes(positions, 0.15)
+    found = path_logits(reward, seen, positions, changes)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.manual_seed(1)
+        again = neighbour_changes(positions, 0.15)
+        assert torch.equal(again, changes) and torch.equal(smooth_part(positions), smooth_part(positions.clone()))
+        assert torch.allclose(path_logits(reward, seen, positions, again), found, atol=1e-5)
 
 
 def candidates() -> Candidates:

@@ -203,8 +203,8 @@ class DistillationConfig:
     (stages.teacher_queries), since each needs a roll-out. reward_model: "own_losses" (it goes on learning from its own
     only), "frozen", or "coupled" (the authors' variant: Eq 16 reaches it and the target is not detached). rule_losses: a
     control that gives the student the rules' losses from truth and no teacher. teacher_choice: "reward", "imitation", "confidence", "random" or "oracle".
-    smoothing_m: spread of the neighbouring paths over which Eq 16's logits are averaged on both sides, a path's smooth part
-    standing for it (student.distillation.path_logits); 0: of the paths as they are, as printed.
+    smoothing: spread of the neighbouring paths over which Eq 16's logits are averaged on both sides, as a share of the plan's
+    length (student.distillation.path_logits); 0: of the paths as they are, as printed.
     """
 
     policy: float = 0.0
@@ -212,13 +212,13 @@ class DistillationConfig:
     truth_share: float = 0.5
     logits: str = "all"
     reward_share: float = 1.0
-    smoothing_m: float = 0.0
+    smoothing: float = 0.0
     reward_model: str = "own_losses"
     rule_losses: float = 0.0
     teacher_choice: str = "reward"
 
     def __post_init__(self) -> None:
-        for name in ("policy", "world_reward", "rule_losses", "smoothing_m"):
+        for name in ("policy", "world_reward", "rule_losses", "smoothing"):
             _require(getattr(self, name) >= 0, self, name, "zero or more")
         _require(0 <= self.truth_share <= 1, self, "truth_share", "a share from 0 to 1")
         _require(0 < self.reward_share <= 1, self, "reward_share", "a share above 0, at most 1")
@@ -233,10 +233,9 @@ class DistillationConfig:
             self.teacher_choice in ("reward", "imitation", "confidence", "random", "oracle"),
             self, "teacher_choice", "'reward', 'imitation', 'confidence', 'random' or 'oracle'",
         )  # fmt: skip
-
         _require(
-            self.smoothing_m == 0 or (self.logits != "best_per_head" and self.reward_model != "coupled"),
-            self, "smoothing_m", "0 with the authors' variants ('best_per_head', 'coupled')",
+            self.smoothing == 0 or (self.logits != "best_per_head" and self.reward_model != "coupled"),
+            self, "smoothing", "0 with the authors' variants ('best_per_head', 'coupled')",
         )  # fmt: skip
 
     @property
@@ -347,7 +346,7 @@ def compact() -> ExperimentConfig:
 
 
 def short() -> ExperimentConfig:
-    """compact's networks with about half of its data and of its samples seen: one seed's chain in two hours on two cores."""
+    """compact's networks with two thirds of its data and of its samples seen: one seed's chain in three hours on two cores."""
     return _with_samples(compact(), name="short", rows=14_000, perception=28_000, world=10_000, teacher=24_000, student=40_000)
 
 

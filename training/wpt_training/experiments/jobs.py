@@ -30,7 +30,7 @@ UNTRAINED = ("stop", "constant_velocity", "expert")
 DONE_FILE = "done.json"
 TEST_LOG = "test_runs.jsonl"
 ON_TEST = ("evaluate", "drive", "candidates-test")
-# Reports about a teacher's candidates, for compact teachers (whole trajectories); the first process of several does them.
+# Reports about a teacher's candidates and reward, for compact teachers (whole trajectories); the first process of several does them.
 REPORTS = (*(f"candidates-{split}" for split in SPLITS), "heads", "slopes", "outcomes", "branches")
 # Branching drives every candidate of hundreds of states: once is enough.
 BRANCHED_SEED = 1
@@ -38,6 +38,8 @@ BRANCHED_SEED = 1
 TRUTH_BEV = ("truth-bev", "truth-bev-motion")
 # Students whose plans the reward model's heads are judged on, beside its own candidates (head_report).
 JUDGED_STUDENTS = ("baseline", "full")
+# The student whose plans Eq 16 is followed from (slope_report): one that has not been moved by it.
+PUSHED_STUDENT = "baseline"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,7 +203,7 @@ def _report_jobs(tier: str, seed: int, drive: bool) -> Iterable[Job]:
             needs = (job_name("cache", "dev"), "world", trained)
             students = tuple(job_name("student", student, seed) for student in JUDGED_STUDENTS)
             yield Job(kind="heads", row=name, seed=seed, needs=(*needs, *students))
-            yield Job(kind="slopes", row=name, seed=seed, needs=(*needs, students[0]))
+            yield Job(kind="slopes", row=name, seed=seed, needs=(*needs, job_name("student", PUSHED_STUDENT, seed)))
             outcomes = Job(kind="outcomes", row=name, seed=seed, needs=needs)
             yield outcomes
             if drive and seed == BRANCHED_SEED:

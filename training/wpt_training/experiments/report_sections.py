@@ -180,7 +180,8 @@ def _slope_lines(seed: str, facts: Mapping[str, Any] | None) -> list[str]:
     lines += [
         f"Gradient of Eq 16 at the plans of `{facts['student']}` on {facts['samples']} {facts['split']} samples. Cosine: of the way "
         f"it pushes with the way to the true future. Then what changes where every plan is moved {facts['moved_m']} m (mean over "
-        "steps) that way: mean distance to the truth, and scores of the rules. Smoothed: as row `full` has it.", "",
+        "steps) that way: mean distance to the truth, and scores of the rules. Smoothed: over neighbours that spread by "
+        f"{facts['smoothing']} of a plan's length, and the smooth part of the gradient alone.", "",
         "| logits | target | gradient 1/m | cosine | distance m |" + "".join(f" {rule} |" for rule in rules),
         "|---|---|---|---|---|" + "---|" * len(rules),
     ]  # fmt: skip

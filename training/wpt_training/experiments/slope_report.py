@@ -17,20 +17,21 @@ from wpt_training.errors import TrainingError
 from wpt_training.evaluation.predictions import student_predictor
 from wpt_training.experiments.candidate_reports import require_whole_trajectories
 from wpt_training.experiments.job_run import report_batches
+from wpt_training.experiments.jobs import PUSHED_STUDENT
 from wpt_training.experiments.open_loop import trained_student, trained_teacher
 from wpt_training.experiments.rows import FULL
 from wpt_training.reward.rules import RuleInputs, rule_inputs, score_rules
 from wpt_training.stages.settings import seeded
-from wpt_training.student.distillation import Target, neighbours, path_target, truth_target, world_reward_loss
+from wpt_training.student.distillation import Target, neighbour_changes, path_target, truth_target, world_reward_loss
 from wpt_training.world.world_model import observe_batch
 
 if TYPE_CHECKING:
     from wpt_training.experiments.job_run import Place
 
-SPLIT, STUDENT, SAMPLES = "dev", "baseline", 500
+SPLIT, SAMPLES = "dev", 500
 MOVED_M = 0.3
 TARGETS = ("truth", "teacher")
-WAYS = {"as printed": 0.0, "smoothed": FULL.smoothing_m}
+WAYS = {"as printed": 0.0, "smoothed": FULL.smoothing}
 
 
 def slope_report(place: Place, row: str, seed: int) -> dict[str, Any]:
@@ -45,7 +46,7 @@ def slope_report(place: Place, row: str, seed: int) -> dict[str, Any]:
     parts = trained_teacher(place, row, seed).to(place.device).eval()
     if parts.reward is None:
         raise TrainingError(f"{row} has no reward model, so Eq 16 has nothing to say: name another teacher.")
-    network, config = trained_student(place, STUDENT, seed)
+    network, config = trained_student(place, PUSHED_STUDENT, seed)
     predictor = student_predictor(network.to(place.device), config.student)
     reward, grid = parts.config.reward, occupancy_grid(parts.config.student, parts.config.data)
     found: dict[tuple[str, str], list[Tensor]] = {}
@@ -60,8 +61,8 @@ def slope_report(place: Place, row: str, seed: int) -> dict[str, Any]:
                 scores = score_rules(inputs, positions.unsqueeze(1), reward.rules, progress=reward.progress)
                 return torch.stack([scores[rule][:, 0].float() for rule in reward.rules], dim=1)
 
-            for way, spread in WAYS.items():
-                changes = neighbours(plans, spread) if spread > 0 else None
+            for way, share in WAYS.items():
+                changes = neighbour_changes(plans, share) if share > 0 else None
                 for name in TARGETS:
                     target = (
                         truth_target(parts.reward, decision.frames, batch.future, batch.future_valid, changes)
@@ -76,7 +77,7 @@ def slope_report(place: Place, row: str, seed: int) -> dict[str, Any]:
     for (way, name), effects in found.items():
         slopes[way][name] = dict(zip(names, torch.cat(effects).mean(dim=0).tolist(), strict=True))
     samples = sum(len(effects) for effects in next(iter(found.values())))
-    return {"samples": samples, "split": SPLIT, "student": STUDENT, "moved_m": MOVED_M, "slopes": slopes}
+    return {"samples": samples, "split": SPLIT, "student": PUSHED_STUDENT, "moved_m": MOVED_M, "smoothing": FULL.smoothing, "slopes": slopes}
 
 
 def _slope(reward: torch.nn.Module, frames: Tensor, plans: Tensor, target: Target, changes: Tensor | None) -> Tensor:

@@ -25,7 +25,7 @@ from wpt_training.stages.teacher_queries import CHOSEN, NEAREST
 from wpt_training.stages.teacher_stage import TrainedTeacher
 from wpt_training.student.distillation import (
     Target,
-    neighbours,
+    neighbour_changes,
     path_target,
     policy_loss,
     raw_logits,
@@ -258,8 +258,8 @@ class StudentStage:
         return teacher_target(raw, winner, variant, detached=not coupled)
 
     def _changes(self, output: StudentTraining) -> Tensor | None:
-        spread = self.distillation.smoothing_m
-        return neighbours(output.plan.positions.detach().float(), spread) if spread > 0 else None
+        share = self.distillation.smoothing
+        return neighbour_changes(output.plan.positions, share) if share > 0 else None
 
     def _eq_16(self, output: StudentTraining, frames: Tensor, target: Target, changes: Tensor | None) -> Tensor:
         coupled = self.distillation.reward_model == "coupled"
