@@ -23,11 +23,12 @@ import torch
 from wpt_scenes.scene import load_scene
 from wpt_scenes.tables import NuScenesTables
 
-from wpt_training.configuration import DistillationConfig, configuration
+from wpt_training.configuration import configuration
 from wpt_training.data.batch import Batch
 from wpt_training.data.sample_reader import SampleReader
 from wpt_training.data.side_tables import SideTables
 from wpt_training.evaluation.predictions import constant_velocity
+from wpt_training.experiments.rows import FULL
 from wpt_training.stages.perception_stage import PerceptionStage
 from wpt_training.stages.student_stage import StudentStage
 from wpt_training.stages.teacher_stage import TeacherStage, TrainedTeacher
@@ -138,8 +139,7 @@ def build(name: str, config):
     if name == "teacher":
         return teacher_stage, config.teacher_stage
     teacher = TrainedTeacher(teacher=teacher_stage.teacher, reward=teacher_stage.reward)
-    full = DistillationConfig(policy=1.0, world_reward=1.0)
-    stage = StudentStage(config, full, PerceptionStage(config, seed=0), seed=0, world=world, teacher=teacher)
+    stage = StudentStage(config, FULL, PerceptionStage(config, seed=0), seed=0, world=world, teacher=teacher)
     return stage, config.student_stage
 
 

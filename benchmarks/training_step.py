@@ -28,6 +28,7 @@ from torch import nn
 from wpt_training.configuration import CONFIGURATIONS, DistillationConfig, ExperimentConfig, configuration
 from wpt_training.data.batch import Batch
 from wpt_training.data.synthetic_batch import make_batch
+from wpt_training.experiments.rows import FULL
 from wpt_training.stages.frozen_features import build_frozen_features
 from wpt_training.stages.perception_stage import PerceptionStage
 from wpt_training.stages.student_stage import StudentStage
@@ -143,7 +144,7 @@ def _steps(
         "teacher": trained(lambda: teacher(cached=True)),
         "student-baseline": trained(lambda: student(DistillationConfig())),
         "student-policy": trained(lambda: student(DistillationConfig(policy=1.0))),
-        "student-full": trained(lambda: student(DistillationConfig(policy=1.0, world_reward=1.0))),
+        "student-full": trained(lambda: student(FULL)),
     }
 
 

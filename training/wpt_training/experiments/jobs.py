@@ -191,8 +191,8 @@ def _tier_jobs(
 
 
 def _report_jobs(tier: str, seed: int, drive: bool) -> Iterable[Job]:
-    """Every teacher's candidates on dev; of those that carry claims the other splits, the heads, where Eq 16 pushes, and how the ranks come true
-    (which, like the closed loop, needs the driving world).
+    """Every teacher's candidates on dev; of those that carry claims the other splits, the heads, where Eq 16 pushes, and how
+    the ranks come true (which, like the closed loop, needs the driving world).
     """
     for teacher in (t for t in TEACHERS if t.tier == tier):
         name, trained = teacher.name, job_name("teacher", teacher.name, seed)

@@ -38,9 +38,9 @@ DISPLACEMENT_SCALE_M = 5.0
 
 class CompactTeacher(nn.Module):
     """Tokens (k, t): a query for the step, an embedding of the command, the whole anchor and its step t, a
-    glance at the present, at means and at what stands out, and the features of its frame where the anchor would be then. Self-attention among a candidate's steps,
-    attention of each step over all cells of the frame of its arrival time, feed-forward; a norm after each;
-    then the residual and the confidence.
+    glance at the present (means and what stands out), and the features of its frame where the anchor would be
+    then. Self-attention among a candidate's steps, attention of each step over all cells of the frame of its
+    arrival time, feed-forward; a norm after each; then the residual and the confidence.
 
     The residual's last layer starts near zero: at first every candidate is its anchor.
     """
