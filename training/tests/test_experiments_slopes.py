@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
+
 from wpt_training.experiments.slope_report import MOVED_M, _effect, _slope
 from wpt_training.reward.reward_model import RewardLogits
 from wpt_training.student.distillation import Target
