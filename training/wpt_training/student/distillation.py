@@ -101,8 +101,8 @@ def path_logits(reward_model: RewardModel, frames: Tensor, positions: Tensor, ch
 
     Smoothed logits are the mean over the path's neighbours, and of their gradient the path gets the smooth part alone: a
     change of speed, of direction and of acceleration. A reward model has seen a few smooth candidates a sample; between
-    them it is rough. On dev the slope as printed had a cosine of 0.12 with the way from a student's plan to the true future,
-    smoothed 0.43 (training/README.md).
+    them it is rough. On dev the slope as printed had a cosine of 0.10 with the way from a student's plan to the true future,
+    smoothed 0.42 (training/README.md).
     """
     if changes is None:
         return raw_logits(reward_model, frames, positions.unsqueeze(1))[:, 0]
